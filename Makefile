@@ -1,0 +1,92 @@
+# make demo and make test need git, make and Debian 12 or newer (or what
+# tools/setup.sh would install); everything else they fetch and build themselves.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+PY := .venv/bin/python
+C_FILES := $(wildcard csrc/*/*.c csrc/*/*.h tests/c/*.c tests/c/*.h)
+CORE_FILES := setup.py $(wildcard csrc/*/*)
+JOBS := -j2 -k -Otarget
+CTEST := $(MAKE) -f tools/ctest.mk $(JOBS)
+
+.PHONY: help demo test test-c test-py check check-rest format format-check lint types test-c-sanitized \
+        test-py-sanitized package bench setup clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: setup ## a simulated SGLang server, scraped: the snapshot and its truth
+	@$(PY) -m sglang_collect demo
+
+test: test-c test-py ## C tests and pytest
+
+check: test check-rest ## everything that has to hold before a commit
+
+check-rest: format-check lint types test-c-sanitized test-py-sanitized package
+
+# ------------------------------------------------------------------- set-up
+
+setup: .venv/.core ## packages of the system, .venv, the extension
+
+.venv/.packages: pyproject.toml tools/setup.sh
+	@tools/setup.sh build
+	@touch $@
+
+.venv/.core: .venv/.packages $(CORE_FILES)
+	@$(PY) setup.py -q build_ext --inplace
+	@touch $@
+
+.venv/.analysers: .venv/.packages
+	@tools/setup.sh check
+	@touch $@
+
+# -------------------------------------------------------------------- tests
+
+test-c: .venv/.packages ## the core alone
+	@$(CTEST)
+
+test-py: setup ## pytest; PYTEST="-k guard" narrows it
+	@$(PY) -m pytest $(PYTEST)
+
+test-c-sanitized: .venv/.analysers ## the core under ASan and UBSan, TSan, valgrind
+	@$(CTEST) FLAVOUR=asan
+	@$(CTEST) FLAVOUR=tsan TESTS=scrape
+	@$(CTEST) FLAVOUR=valgrind
+
+test-py-sanitized: setup ## pytest with the extension under ASan and UBSan, and the coverage of the package
+	@tools/pytest_asan.sh
+
+# --------------------------------------------------------- format and lint
+
+format: setup ## rewrites Python and C in the project's layout
+	@$(PY) -m ruff format --quiet
+	@$(PY) -m ruff check --quiet --fix-only
+	@.venv/bin/clang-format -i $(C_FILES)
+
+format-check: setup
+	@$(PY) -m ruff format --quiet --check
+	@.venv/bin/clang-format --dry-run -Werror $(C_FILES)
+
+lint: setup .venv/.analysers ## ruff, the rules of the rooms, clang's warnings, clang-tidy
+	@$(PY) -m ruff check --quiet
+	@$(PY) tools/lint_core.py
+	@tools/clang_lint.sh
+
+types: setup ## mypy, and the stub of the extension against the extension
+	@$(PY) -m mypy
+	@$(PY) -m mypy.stubtest sglang_collect._core
+
+package: setup ## an sdist, a wheel from it, and the wheel at work
+	@tools/package.sh
+
+# --------------------------------------------------------------------- rest
+
+bench: setup ## measurements; never part of a check
+	@for script in benchmarks/*.py; do echo "$$script"; $(PY) $$script; done
+
+clean: ## removes what was built, and .venv
+	rm -rf .venv build dist *.egg-info sglang_collect/*.so .coverage*

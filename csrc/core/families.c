@@ -1,0 +1,70 @@
+/*
+ * families.c - the families of a page, found by name, and which sample names
+ * belong to which type.
+ */
+#include "parse.h"
+
+static sgc_str name_at(const void *owner, size_t position)
+{
+    const sgc__families *families = owner;
+
+    return sgc__family_name(&families->list[position]);
+}
+
+void sgc__families_free(sgc__families *families)
+{
+    sgc__release(families->list);
+    sgc__index_free(&families->index);
+    memset(families, 0, sizeof *families);
+}
+
+size_t sgc__families_find(const sgc__families *families, sgc_str name)
+{
+    return sgc__index_find(&families->index, name, name_at, families);
+}
+
+static bool grow(sgc__families *families)
+{
+    size_t room = sgc__grow(families->room, 32);
+    sgc__family *list = sgc__resize(families->list, room, sizeof *list);
+
+    if (!list)
+        return false;
+    families->list = list;
+    families->room = room;
+    return true;
+}
+
+size_t sgc__families_take(sgc__families *families, sgc_str name)
+{
+    size_t found = sgc__families_find(families, name);
+
+    if (found != SIZE_MAX)
+        return found;
+    if (families->n == families->room && !grow(families))
+        return SIZE_MAX;
+    families->list[families->n] = (sgc__family){.name = name.ptr, .name_len = (uint32_t)name.len};
+    if (!sgc__index_add(&families->index, name, name_at, families))
+        return SIZE_MAX;
+    return families->n++;
+}
+
+bool sgc__suffix_fits(sgc_type type, sgc_str suffix)
+{
+    static const char *const suffixes[][4] = {
+        [SGC_TYPE_COUNTER] = {"_total", "_created"},
+        [SGC_TYPE_INFO] = {"_info"},
+        [SGC_TYPE_HISTOGRAM] = {"_bucket", "_count", "_sum", "_created"},
+        [SGC_TYPE_GAUGEHISTOGRAM] = {"_bucket", "_gcount", "_gsum"},
+        [SGC_TYPE_SUMMARY] = {"_count", "_sum", "_created"},
+    };
+
+    if (!suffix.len)
+        return true;
+    if ((size_t)type >= sizeof suffixes / sizeof *suffixes)
+        return false;
+    for (int i = 0; i < 4 && suffixes[type][i]; i++)
+        if (sgc__eq(suffix, (sgc_str){suffixes[type][i], strlen(suffixes[type][i])}))
+            return true;
+    return false;
+}

@@ -1,0 +1,133 @@
+/*
+ * fold.h - what a fold gathers while a page is read (fold.c) and how that
+ * becomes slots (reduce.c). Private to those two.
+ */
+#ifndef SGC_FOLD_H
+#define SGC_FOLD_H
+
+#include "plan.h"
+
+/* A number that stands for one set of labels: a measurement of which the lowest
+ * rank is kept, or one entry of the answer. */
+typedef struct {
+    sgc_str key;   /* what tells it apart */
+    sgc_str by;    /* value of the `by` label */
+    double lowest[SGC__LOWEST_MAX];
+    double value;
+    uint64_t line; /* number of the sample whose value it is */
+} measure;
+
+typedef struct {
+    double bound;
+    double count;
+} bucket;
+
+/* A histogram series as its lines come in. */
+typedef struct {
+    sgc_str key;   /* all labels but le */
+    sgc_str group; /* those that are not repeats */
+    sgc_str by;
+    double lowest[SGC__LOWEST_MAX];
+    bucket *buckets; /* in page order */
+    size_t n;
+    size_t room;
+    double sum;
+    double count;
+    bool has_count;
+    bool bad_bound; /* a bucket whose le is no number */
+} histogram;
+
+/* What the answer has for one value of the `by` label. */
+typedef struct {
+    sgc_str key;
+    double sum;
+    double most;
+    size_t n;
+    sgc_hist hist;
+} entry;
+
+/* A growing array of one of these, found by key. */
+typedef struct {
+    void *list;
+    size_t n;
+    size_t room;
+    sgc__index index;
+} table;
+
+typedef struct {
+    uint32_t rank;      /* of the name that counts so far */
+    table series;       /* histograms, or measures where `without` is used */
+    table entries;
+    size_t last;        /* where the last sample that was taken went: a row of series, or an entry */
+    uint64_t last_at;   /* and its number on the page */
+    const char *reason; /* why the slot will be absent */
+    bool bounds_differ;
+} gather;
+
+struct sgc_fold {
+    sgc__arena arena;
+    sgc_slot *slots;
+    size_t n_slots;
+    uint64_t n_samples;
+};
+
+/* Which number of a gather a sample's value went into. */
+enum { SGC__PART_SUM = -1, SGC__PART_COUNT = -2, SGC__PART_MEASURE = -3, SGC__PART_ENTRY = -4 };
+
+typedef struct {
+    uint64_t line;   /* number of the sample */
+    uint32_t gather;
+    uint32_t row;    /* of its series, or of its entries for PART_ENTRY */
+    int64_t part;    /* one of the above, or the index of a bucket */
+} feed;
+
+/* Every feed of a page in order, so that a later page of the same lines can
+ * repeat them with other values. */
+typedef struct {
+    feed *list;
+    size_t n;
+    size_t room;
+    bool spoiled; /* what was logged is not what counts in the end */
+} feed_log;
+
+typedef struct {
+    const sgc_plan *plan;
+    sgc_fold *fold;
+    gather *gathers;    /* one an extract */
+    feed_log *log;      /* NULL: nobody asks */
+    sgc__arena scratch; /* lives as long as the gathers */
+    sgc__arena end;     /* what reduce.c needs, for one page */
+    sgc__buf key;
+    sgc_error *err;
+    /* The last sample's name and what wants it: lines of one family follow each other. */
+    sgc_str name;
+    uint32_t family;
+    uint32_t want;
+    bool in_histogram;
+    bool prefixed;
+    uint64_t n_samples;
+} folder;
+
+/* A reading for this plan, with nothing gathered; false: no memory. */
+bool sgc__folder_init(folder *f, const sgc_plan *plan);
+/* The receiver of its samples. */
+sgc_status sgc__folder_sample(void *self, const sgc__parser *parser, const sgc__sample *s);
+/* Makes a fold of what was gathered, which stays as it is. NULL: no memory. */
+sgc_fold *sgc__folder_finish(folder *f);
+void sgc__folder_free(folder *f);
+
+/* The row of that key among rows of `size` bytes that begin with theirs; *fresh
+ * where it was made now, zeroed, its key in the arena. SIZE_MAX: no memory. */
+size_t sgc__row_take(sgc__arena *arena, table *t, sgc_str key, size_t size, sgc__key_at key_at, bool *fresh);
+void sgc__table_clear(table *t);
+void sgc__table_free(table *t);
+sgc_str sgc__measure_key(const void *owner, size_t i);
+sgc_str sgc__entry_key(const void *owner, size_t i);
+
+void sgc__entry_add(entry *e, double value);
+bool sgc__is_lower(const double *a, const double *b);
+
+/* Fills the slot of extract `i` of f->fold; false: no memory. */
+bool sgc__slot_finish(folder *f, size_t i);
+
+#endif

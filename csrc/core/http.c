@@ -1,0 +1,325 @@
+/*
+ * http.c - one exchange through libcurl: how a handle is set up, what its
+ * callbacks note, and what a failure amounts to. libcurl gives one code to a
+ * refused connection, a full file table and a veto of our own, so a failure is
+ * named by what we saw first, and by its code only then.
+ */
+#define _DEFAULT_SOURCE 1 /* SOCK_CLOEXEC */
+#define _DARWIN_C_SOURCE 1
+
+#include "http.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <pthread.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ------------------------------------------------------------------ set-up */
+
+static pthread_once_t init_once = PTHREAD_ONCE_INIT;
+static CURLcode init_code = CURLE_FAILED_INIT;
+
+static void init(void)
+{
+    init_code = curl_global_init(CURL_GLOBAL_DEFAULT);
+}
+
+bool sgc__http_init(void)
+{
+    pthread_once(&init_once, init);
+    return init_code == CURLE_OK;
+}
+
+static const struct {
+    CURLoption option;
+    long value;
+} fixed_numbers[] = {
+    {CURLOPT_NOSIGNAL, 1},
+    {CURLOPT_QUICK_EXIT, 1}, /* a look-up that is given up must not be waited for */
+    {CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1},
+    {CURLOPT_HTTP09_ALLOWED, 0},
+    {CURLOPT_FOLLOWLOCATION, 0},
+    {CURLOPT_MAXREDIRS, 0},
+    {CURLOPT_UNRESTRICTED_AUTH, 0},
+    {CURLOPT_NETRC, CURL_NETRC_IGNORED},
+    {CURLOPT_TCP_NODELAY, 1},
+    {CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2},
+    {CURLOPT_MAXLIFETIME_CONN, 300},
+};
+
+static const struct {
+    CURLoption option;
+    const char *value;
+} fixed_texts[] = {
+    {CURLOPT_PROTOCOLS_STR, "http,https"},
+    {CURLOPT_REDIR_PROTOCOLS_STR, "http,https"},
+    {CURLOPT_PROXY, ""}, /* the environment's proxies would be connected to in our place */
+    {CURLOPT_NOPROXY, "*"},
+};
+
+#define SET(code, easy, option, value)                            \
+    do {                                                          \
+        if ((code) == CURLE_OK)                                   \
+            (code) = curl_easy_setopt((easy), (option), (value)); \
+    } while (0)
+
+static CURLcode set_credentials(CURL *easy, const sgc_endpoint *endpoint)
+{
+    CURLcode code = CURLE_OK;
+
+    if (endpoint->bearer_token) {
+        SET(code, easy, CURLOPT_HTTPAUTH, (long)CURLAUTH_BEARER);
+        SET(code, easy, CURLOPT_XOAUTH2_BEARER, endpoint->bearer_token);
+    } else if (endpoint->basic_user) {
+        SET(code, easy, CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);
+        SET(code, easy, CURLOPT_USERNAME, endpoint->basic_user);
+        SET(code, easy, CURLOPT_PASSWORD, endpoint->basic_password ? endpoint->basic_password : "");
+    }
+    return code;
+}
+
+static CURLcode set_tls(CURL *easy, const sgc_endpoint *endpoint)
+{
+    CURLcode code = CURLE_OK;
+
+    SET(code, easy, CURLOPT_SSL_VERIFYPEER, endpoint->verify ? 1L : 0L);
+    SET(code, easy, CURLOPT_SSL_VERIFYHOST, endpoint->verify ? 2L : 0L);
+    if (endpoint->ca_file)
+        SET(code, easy, CURLOPT_CAINFO, endpoint->ca_file);
+    /* Certificates of one file are read once for all connections, those of a
+     * directory beside it for each anew; and a file that was given counts alone. */
+    if (endpoint->ca_file || curl_version_info(CURLVERSION_NOW)->cainfo)
+        SET(code, easy, CURLOPT_CAPATH, (char *)NULL);
+    if (endpoint->client_cert) {
+        SET(code, easy, CURLOPT_SSLCERT, endpoint->client_cert);
+        SET(code, easy, CURLOPT_SSLKEY, endpoint->client_key ? endpoint->client_key : endpoint->client_cert);
+    }
+    return code;
+}
+
+CURLcode sgc__http_configure(CURL *easy, const sgc_endpoint *endpoint)
+{
+    CURLcode code = CURLE_OK;
+
+    for (size_t i = 0; i < sizeof fixed_numbers / sizeof *fixed_numbers; i++)
+        SET(code, easy, fixed_numbers[i].option, fixed_numbers[i].value);
+    for (size_t i = 0; i < sizeof fixed_texts / sizeof *fixed_texts; i++)
+        SET(code, easy, fixed_texts[i].option, fixed_texts[i].value);
+    SET(code, easy, CURLOPT_CURLU, endpoint->url);
+    SET(code, easy, CURLOPT_HTTPHEADER, endpoint->headers);
+    SET(code, easy, CURLOPT_USERAGENT, endpoint->user_agent);
+    if (code == CURLE_OK)
+        code = set_credentials(easy, endpoint);
+    return code == CURLE_OK ? set_tls(easy, endpoint) : code;
+}
+
+/* --------------------------------------------------------------- callbacks */
+
+static void end_lookup(sgc__http *http)
+{
+    if (!http->looking)
+        return;
+    http->looking = false;
+    --*http->lookups;
+}
+
+static sgc_str host_of(const sgc__http *http)
+{
+    return (sgc_str){http->endpoint->host, strlen(http->endpoint->host)};
+}
+
+/* Nothing of the address is told: whoever may not connect may not probe. */
+static bool is_allowed(sgc__http *http, const struct sockaddr *addr)
+{
+    if (http->guard && !sgc_guard_allows_address(http->guard, host_of(http), addr))
+        sgc__failure_set(http->answer.failure, SGC_REASON_ADDRESS_NOT_ALLOWED,
+                         "host leads to an address that is not allowed; expected one that the guard lists");
+    return http->answer.failure->reason == SGC_REASON_NONE;
+}
+
+static curl_socket_t on_socket(void *ctx, curlsocktype purpose, struct curl_sockaddr *addr)
+{
+    sgc__http *http = ctx;
+    int flags = 0;
+
+    (void)purpose;
+    end_lookup(http);
+    http->opened = true;
+    if (addr->addrlen <= sizeof http->peer)
+        memcpy(&http->peer, &addr->addr, addr->addrlen);
+    if (!is_allowed(http, &addr->addr))
+        return CURL_SOCKET_BAD;
+#ifdef SOCK_CLOEXEC
+    flags = SOCK_CLOEXEC;
+#endif
+    http->fd = socket(addr->family, addr->socktype | flags, addr->protocol);
+    http->open_errno = http->fd < 0 ? errno : 0;
+    return http->fd < 0 ? CURL_SOCKET_BAD : http->fd;
+}
+
+static int port_of(int fd)
+{
+    struct sockaddr_in6 addr;
+    socklen_t len = sizeof addr;
+
+    if (fd < 0 || getsockname(fd, (struct sockaddr *)&addr, &len) != 0)
+        return -1;
+    return ntohs(addr.sin6_port); /* IPv4 has it at the same place */
+}
+
+/* Has the server closed a kept connection, or sent what nobody asked for? The
+ * latter would be read as the start of the next answer. libcurl looks for the
+ * first alone. TLS sends messages of its own, which say nothing. */
+static bool is_stale(const sgc__http *http, int local_port)
+{
+    char byte;
+    ssize_t n;
+
+    if (http->endpoint->https || http->fd < 0 || http->local_port != local_port)
+        return false;
+    n = recv(http->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+}
+
+static bool is_allowed_text(sgc__http *http, const char *ip, int port)
+{
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)};
+    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+
+    if (inet_pton(AF_INET, ip, &v4.sin_addr) == 1)
+        return is_allowed(http, (struct sockaddr *)&v4);
+    inet_pton(AF_INET6, ip, &v6.sin6_addr);
+    return is_allowed(http, (struct sockaddr *)&v6);
+}
+
+/* Just before the request is sent, over a new or a kept connection. libcurl
+ * itself asks again where a kept one turns out to be dead: once is enough. */
+static int on_request(void *ctx, char *remote_ip, char *local_ip, int remote_port, int local_port)
+{
+    sgc__http *http = ctx;
+
+    (void)local_ip;
+    end_lookup(http);
+    if (!is_allowed_text(http, remote_ip, remote_port))
+        return CURL_PREREQFUNC_ABORT;
+    if (!http->opened && (http->asked || is_stale(http, local_port))) {
+        http->again = true;
+        return CURL_PREREQFUNC_ABORT;
+    }
+    if (http->opened) {
+        http->fd = port_of(http->fd) == local_port ? http->fd : -1;
+        http->local_port = local_port;
+    }
+    http->asked = true;
+    http->requests++;
+    return CURL_PREREQFUNC_OK;
+}
+
+static size_t on_header(char *data, size_t size, size_t n, void *ctx)
+{
+    sgc__http *http = ctx;
+    size_t len = size * n;
+
+    if (!sgc__answer_header(&http->answer, data, len))
+        return len + 1;
+    if (http->answer.headers_done && http->answer.closing && !http->forbidden) {
+        http->forbidden = true;
+        curl_easy_setopt(http->easy, CURLOPT_FORBID_REUSE, 1L);
+    }
+    return len;
+}
+
+static size_t on_body(char *data, size_t size, size_t n, void *ctx)
+{
+    sgc__http *http = ctx;
+
+    return sgc__answer_body(&http->answer, data, size * n) ? size * n : CURL_WRITEFUNC_ERROR;
+}
+
+/* ----------------------------------------------------------------- handles */
+
+static CURLcode set_callbacks(sgc__http *http)
+{
+    CURLcode code = CURLE_OK;
+
+    SET(code, http->easy, CURLOPT_PRIVATE, http);
+    SET(code, http->easy, CURLOPT_ERRORBUFFER, http->why);
+    SET(code, http->easy, CURLOPT_OPENSOCKETFUNCTION, on_socket);
+    SET(code, http->easy, CURLOPT_OPENSOCKETDATA, http);
+    SET(code, http->easy, CURLOPT_PREREQFUNCTION, on_request);
+    SET(code, http->easy, CURLOPT_PREREQDATA, http);
+    SET(code, http->easy, CURLOPT_HEADERFUNCTION, on_header);
+    SET(code, http->easy, CURLOPT_HEADERDATA, http);
+    SET(code, http->easy, CURLOPT_WRITEFUNCTION, on_body);
+    SET(code, http->easy, CURLOPT_WRITEDATA, http);
+    return code;
+}
+
+static void drop_handle(sgc__http *http)
+{
+    curl_easy_cleanup(http->easy);
+    http->easy = NULL;
+}
+
+void sgc__http_free(sgc__http *http)
+{
+    sgc__answer_free(&http->answer);
+    drop_handle(http);
+    sgc_endpoint_free(http->endpoint);
+    http->endpoint = NULL;
+}
+
+CURLcode sgc__http_prepare(sgc__http *http, sgc_endpoint *endpoint)
+{
+    CURLcode code;
+
+    if (http->easy && http->endpoint == endpoint)
+        return CURLE_OK;
+    if (http->endpoint != endpoint) {
+        sgc_endpoint_free(http->endpoint);
+        http->endpoint = sgc_endpoint_retain(endpoint);
+        http->fd = -1;
+    }
+    if (http->easy)
+        curl_easy_reset(http->easy);
+    else
+        http->easy = curl_easy_init();
+    code = http->easy ? sgc__http_configure(http->easy, endpoint) : CURLE_OUT_OF_MEMORY;
+    if (code == CURLE_OK)
+        code = set_callbacks(http);
+    if (code != CURLE_OK)
+        drop_handle(http);
+    return code;
+}
+
+CURLcode sgc__http_begin(sgc__http *http, sgc_failure *failure, long timeout_ms, bool fresh)
+{
+    size_t hint = atomic_load_explicit(&http->endpoint->body, memory_order_relaxed);
+    CURLcode code = CURLE_OK;
+
+    sgc__answer_init(&http->answer, failure, http->endpoint->limits.body_bytes, hint + hint / 8);
+    http->opened = http->asked = http->again = false;
+    http->open_errno = 0;
+    http->why[0] = '\0';
+    memset(&http->peer, 0, sizeof http->peer);
+    SET(code, http->easy, CURLOPT_TIMEOUT_MS, timeout_ms);
+    if (http->fresh != fresh)
+        SET(code, http->easy, CURLOPT_FRESH_CONNECT, fresh ? 1L : 0L);
+    if (http->forbidden)
+        SET(code, http->easy, CURLOPT_FORBID_REUSE, 0L);
+    http->fresh = fresh;
+    http->forbidden = false;
+    return code;
+}
+
+void sgc__http_release(sgc__http *http, bool keep)
+{
+    end_lookup(http);
+    sgc__answer_free(&http->answer);
+    http->requests = 0;
+    if (keep)
+        return;
+    drop_handle(http);
+    http->fresh = http->forbidden = false;
+}

@@ -1,0 +1,313 @@
+/*
+ * page.c - a parsed page. A sample is 32 bytes: its labels stay where the page
+ * has them and are scanned again when somebody asks. What few samples have
+ * (timestamps, exemplars, names with escapes) lies in a list of its own.
+ */
+#include "parse.h"
+
+enum { FLAG_TIMESTAMP = 1, FLAG_EXEMPLAR = 2, FLAG_ODD = 4, FLAG_EXTRA = 7 };
+
+typedef struct {
+    const char *name;
+    double value;
+    uint32_t name_len;
+    uint32_t labels_at; /* the first label stands this far behind the name */
+    uint32_t family;
+    uint16_t n_labels;
+    uint16_t flags;
+} record;
+
+/* The rare parts of one sample; the list rises by index. */
+typedef struct {
+    uint32_t index;
+    double timestamp;
+    const sgc_label *labels; /* FLAG_ODD */
+    sgc__exemplar ex;
+} extra;
+
+struct sgc_page {
+    record *samples;
+    size_t n;
+    size_t room;
+    extra *extras;
+    size_t n_extras;
+    size_t extras_room;
+    sgc__families families;
+    sgc__arena names; /* names with escapes, which the parser resolved */
+    sgc__arena kept;  /* labels of the samples that have such names */
+    const char *end;
+    sgc_format format;
+};
+
+/* ----------------------------------------------------------------- making */
+
+static bool samples_grow(sgc_page *page)
+{
+    size_t room = sgc__grow(page->room, 64);
+    record *samples = sgc__resize(page->samples, room, sizeof *samples);
+
+    if (!samples)
+        return false;
+    page->samples = samples;
+    page->room = room;
+    return true;
+}
+
+static bool extra_add(sgc_page *page, const sgc__sample *s)
+{
+    extra *e;
+
+    if (page->n_extras == page->extras_room) {
+        size_t room = sgc__grow(page->extras_room, 16);
+        e = sgc__resize(page->extras, room, sizeof *e);
+        if (!e)
+            return false;
+        page->extras = e;
+        page->extras_room = room;
+    }
+    e = &page->extras[page->n_extras];
+    *e = (extra){.index = (uint32_t)page->n, .timestamp = s->timestamp, .ex = s->ex};
+    if (s->odd && s->n_labels) {
+        sgc_label *labels = sgc__arena_alloc(&page->kept, s->n_labels, sizeof *labels);
+        if (!labels)
+            return false;
+        for (uint32_t i = 0; i < s->n_labels; i++) {
+            labels[i] = s->labels[i];
+            labels[i].name = sgc__arena_copy(&page->kept, labels[i].name);
+            if (!labels[i].name.ptr)
+                return false;
+        }
+        e->labels = labels;
+    }
+    page->n_extras++;
+    return true;
+}
+
+static sgc_status sample_take(void *self, const sgc__parser *parser, const sgc__sample *s)
+{
+    sgc_page *page = self;
+    sgc__family *family = &parser->families.list[s->family];
+    unsigned flags = (s->timestamp == s->timestamp ? FLAG_TIMESTAMP : 0u) | (s->exemplar ? FLAG_EXEMPLAR : 0u) |
+                     (s->odd ? FLAG_ODD : 0u);
+
+    if ((page->n == page->room && !samples_grow(page)) || (flags && !extra_add(page, s)))
+        return sgc__fail_memory(parser->err);
+    if (!family->n_samples++)
+        family->first = (uint32_t)page->n;
+    family->last = (uint32_t)page->n;
+    page->samples[page->n++] = (record){
+        .name = s->name.ptr,
+        .value = s->value,
+        .name_len = (uint32_t)s->name.len,
+        .labels_at = s->odd ? 0 : (uint32_t)(s->labels_text - s->name.ptr),
+        .family = s->family,
+        .n_labels = (uint16_t)s->n_labels,
+        .flags = (uint16_t)flags,
+    };
+    return SGC_OK;
+}
+
+sgc_status sgc_page_parse(const char *data, size_t len, const sgc_options *options, sgc_page **out, sgc_error *err)
+{
+    sgc_page *page = sgc__alloc(1, sizeof *page);
+    sgc__parser parser = {.sample = sample_take, .self = page};
+    sgc_status status;
+
+    *out = NULL;
+    if (!page)
+        return sgc__fail_memory(err);
+    status = sgc__parser_run(&parser, data, len, options, err);
+    page->families = parser.families;
+    page->end = data + len;
+    page->format = parser.options.format;
+    memset(&parser.families, 0, sizeof parser.families);
+    page->names = parser.kept;
+    sgc__arena_init(&parser.kept);
+    if (status == SGC_OK) {
+        *out = page;
+        page = NULL;
+    }
+    sgc__parser_free(&parser);
+    sgc_page_free(page);
+    return status;
+}
+
+void sgc_page_free(sgc_page *page)
+{
+    if (!page)
+        return;
+    sgc__release(page->samples);
+    sgc__release(page->extras);
+    sgc__families_free(&page->families);
+    sgc__arena_free(&page->names);
+    sgc__arena_free(&page->kept);
+    sgc__release(page);
+}
+
+/* ---------------------------------------------------------------- reading */
+
+size_t sgc_page_n_samples(const sgc_page *page)
+{
+    return page->n;
+}
+
+size_t sgc_page_n_families(const sgc_page *page)
+{
+    return page->families.n;
+}
+
+sgc_format sgc_page_format(const sgc_page *page)
+{
+    return page->format;
+}
+
+/* The rare parts of a sample whose flags say that it has some. */
+static const extra *extra_find(const sgc_page *page, size_t index)
+{
+    size_t low = 0, high = page->n_extras;
+
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (page->extras[middle].index <= index)
+            low = middle;
+        else
+            high = middle;
+    }
+    return &page->extras[low];
+}
+
+void sgc_page_sample(const sgc_page *page, size_t index, sgc_sample *out)
+{
+    const record *s = &page->samples[index];
+
+    *out = (sgc_sample){
+        .name = {s->name, s->name_len},
+        .value = s->value,
+        .timestamp = s->flags & FLAG_TIMESTAMP ? extra_find(page, index)->timestamp : NAN,
+        .family = s->family,
+        .n_labels = s->n_labels,
+        .exemplar = s->flags & FLAG_EXEMPLAR,
+    };
+}
+
+void sgc_page_family(const sgc_page *page, size_t index, sgc_family *out)
+{
+    const sgc__family *family = &page->families.list[index];
+
+    *out = (sgc_family){
+        .name = sgc__family_name(family),
+        .type = (sgc_type)family->type,
+        .help = {family->help, family->help_len},
+        .unit = {family->unit, family->unit_len},
+        .n_samples = family->n_samples,
+        .first = family->first,
+        .last = family->last,
+    };
+}
+
+/* Scans a label that the parser has found well-formed before. */
+static const char *label_scan(const sgc_page *page, const char *p, sgc_label *out)
+{
+    sgc__fault fault;
+    bool odd = false;
+
+    while (*p == ' ' || *p == '\t' || *p == ',')
+        p++;
+    return sgc__scan_label(p, page->end, true, out, &odd, &fault);
+}
+
+void sgc_page_labels(const sgc_page *page, size_t index, sgc_label *out)
+{
+    const record *s = &page->samples[index];
+    const char *p = s->name + s->labels_at;
+
+    for (size_t i = 0; i < s->n_labels; i++) {
+        if (s->flags & FLAG_ODD)
+            out[i] = extra_find(page, index)->labels[i];
+        else
+            p = label_scan(page, p, &out[i]);
+    }
+}
+
+bool sgc_page_exemplar(const sgc_page *page, size_t index, sgc_exemplar *out)
+{
+    const sgc__exemplar *ex;
+
+    if (!(page->samples[index].flags & FLAG_EXEMPLAR))
+        return false;
+    ex = &extra_find(page, index)->ex;
+    *out = (sgc_exemplar){.value = ex->value, .timestamp = ex->timestamp, .n_labels = ex->n_labels};
+    return true;
+}
+
+void sgc_page_exemplar_labels(const sgc_page *page, size_t index, sgc_label *out)
+{
+    const sgc__exemplar *ex;
+    const char *p;
+
+    if (!(page->samples[index].flags & FLAG_EXEMPLAR))
+        return;
+    ex = &extra_find(page, index)->ex;
+    p = ex->labels_text;
+    for (size_t i = 0; i < ex->n_labels; i++)
+        p = label_scan(page, p, &out[i]);
+}
+
+/* --------------------------------------------------------------- look-up */
+
+size_t sgc_page_find(const sgc_page *page, sgc_str name)
+{
+    return sgc__families_find(&page->families, name);
+}
+
+/* Does a value that may hold escapes read as `want`? */
+static bool value_is(const sgc_label *label, sgc_str want)
+{
+    size_t at = 0;
+
+    if (!label->escaped)
+        return sgc__eq(label->value, want);
+    for (size_t i = 0; i < label->value.len; at++) {
+        char plain[2];
+        size_t step = label->value.ptr[i] == '\\' && i + 1 < label->value.len ? 2 : 1;
+        size_t n = sgc_unescape((sgc_str){label->value.ptr + i, step}, plain);
+        if (at + n > want.len || memcmp(plain, want.ptr + at, n) != 0)
+            return false;
+        at += n - 1;
+        i += step;
+    }
+    return at == want.len;
+}
+
+static bool sample_has(const sgc_page *page, size_t index, const sgc_label *want)
+{
+    const record *s = &page->samples[index];
+    const char *p = s->name + s->labels_at;
+    sgc_label label;
+
+    for (size_t i = 0; i < s->n_labels; i++) {
+        if (s->flags & FLAG_ODD)
+            label = extra_find(page, index)->labels[i];
+        else
+            p = label_scan(page, p, &label);
+        if (sgc__eq(label.name, want->name))
+            return value_is(&label, want->value);
+    }
+    return want->value.len == 0;
+}
+
+size_t sgc_page_match(const sgc_page *page, sgc_str name, const sgc_label *labels, size_t n_labels, size_t *first)
+{
+    size_t count = 0, fitting;
+
+    for (size_t i = 0; i < page->n; i++) {
+        const record *s = &page->samples[i];
+        if (s->name_len != name.len || memcmp(s->name, name.ptr, name.len) != 0)
+            continue;
+        for (fitting = 0; fitting < n_labels && sample_has(page, i, &labels[fitting]);)
+            fitting++;
+        if (fitting == n_labels && !count++)
+            *first = i;
+    }
+    return count;
+}

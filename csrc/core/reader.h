@@ -1,0 +1,55 @@
+/*
+ * reader.h - what sample.c and parse.c, the two halves of the parser, share.
+ *
+ * A *_read function takes the position of what it reads and returns the one
+ * behind it, or NULL once the parser holds an error.
+ */
+#ifndef SGC_READER_H
+#define SGC_READER_H
+
+#include "parse.h"
+
+/* Reading stops by NULL; what it was is in `status`. */
+typedef struct sgc__reader {
+    sgc__parser *ps;
+    bool om;
+    bool strict;
+    bool short_numbers; /* the limits allow every number of 16 bytes */
+    sgc_status status;
+} sgc__reader;
+
+/* Each records the error and returns NULL. A byte that is no UTF-8 is called
+ * that, whatever else was expected there. */
+SGC_NOINLINE const char *sgc__fail_at(sgc__reader *r, const char *reason, const char *at);
+SGC_NOINLINE const char *sgc__fail_fault(sgc__reader *r, sgc__fault fault);
+SGC_NOINLINE const char *sgc__reader_no_memory(sgc__reader *r);
+
+/* Blanks where the format allows any. */
+static inline const char *sgc__blanks_read(const sgc__reader *r, const char *p)
+{
+    return r->om ? p : sgc__scan_blanks(p, r->ps->end);
+}
+
+/* The end of a line, from where only blanks may stand; the page may end without a newline. */
+const char *sgc__line_end_read(sgc__reader *r, const char *p, const char *expected);
+/* The space of OpenMetrics before a value or text, or any blanks. */
+const char *sgc__gap_read(sgc__reader *r, const char *p, const char *expected);
+/* A metric name, plain or quoted, escapes resolved; *odd where it has any. */
+const char *sgc__name_read(sgc__reader *r, const char *p, sgc_str *name, bool *odd);
+/* A name that outlives the line; false: out of memory. */
+bool sgc__name_keep(sgc__parser *ps, sgc_str *name);
+/* A sample line that is the last one but for label values, handed to the
+ * receiver; NULL with status OK: it is not, read it as any other. */
+const char *sgc__repeat_read(sgc__reader *r, const char *p);
+/* Makes `s`, whose series ends before `series_end`, the line to compare with. */
+void sgc__model_set(sgc__parser *ps, const sgc__sample *s, const char *series_end);
+/* A whole token that is not empty as a value of the format; false: it is none. */
+bool sgc__value_token_read(sgc_str token, bool om, double *value);
+/* From behind the series: value, what may follow it, the end of the line. */
+const char *sgc__rest_read(sgc__reader *r, const char *p, sgc__sample *s);
+/* Counts the sample and hands it on; its family is known. */
+const char *sgc__sample_emit(sgc__reader *r, const char *p, sgc__sample *s);
+/* A whole sample line, handed to the receiver. */
+const char *sgc__sample_read(sgc__reader *r, const char *p);
+
+#endif

@@ -1,0 +1,688 @@
+/*
+ * scrape.c - the one loop that fetches. Scrapes are queued from any thread; one
+ * thread at a time drives them, and what it alone touches needs no lock.
+ *
+ * A process may fork while a scraper has connections. Parent and child would
+ * then read each other's answers from shared sockets, so a child that finds the
+ * hub of another process leaves it as it is, closed by nobody, and makes its own.
+ */
+#define _POSIX_C_SOURCE 200809L
+#define _DARWIN_C_SOURCE 1
+
+#include "handles.h"
+
+#include <pthread.h>
+#include <unistd.h>
+
+enum { MILLISECOND = SGC__SECOND / 1000, MOST = 1000000 };
+
+/* How long finished scrapes are read before transfers and deadlines get a turn. */
+enum { READ_SLICE = 50 * MILLISECOND };
+
+typedef struct hub {
+    pid_t pid;
+    struct hub *next; /* among the forsaken */
+    size_t max_connections;
+    const sgc_guard *guard;
+    CURLM *multi;
+    atomic_bool driven; /* a thread is inside wait */
+    atomic_bool woken;
+    atomic_size_t pending; /* submitted, result not returned */
+
+    pthread_mutex_t lock; /* the next five */
+    sgc__link incoming;
+    sgc__link cancelled;
+    sgc__roster roster; /* submitted, not over */
+    uint64_t last_id;
+    bool nudged; /* the driver will look at the lists again */
+
+    /* the driver's */
+    sgc__link ready; /* may begin when there is a connection */
+    sgc__link named; /* ... and a look-up */
+    sgc__link done;  /* over, not returned */
+    size_t active;
+    sgc__heap deadlines;
+    sgc__handles handles;
+    sgc__lookups lookups;
+} hub;
+
+struct sgc_scraper {
+    sgc_scraper_options options;
+    _Atomic(hub *) hub;
+};
+
+static double seconds_between(int64_t from, int64_t to)
+{
+    return (double)(to - from) / SGC__SECOND;
+}
+
+/* ---------------------------------------------------------------- one hub */
+
+static sgc__transfer *first_of(const sgc__link *list)
+{
+    return sgc__list_empty(list) ? NULL : SGC__OF(list->next, sgc__transfer, queue);
+}
+
+static void list_free(sgc__link *list)
+{
+    while (!sgc__list_empty(list)) {
+        sgc__transfer *transfer = first_of(list);
+        sgc__list_remove(&transfer->queue);
+        sgc__transfer_free(transfer);
+    }
+}
+
+static void hub_free(hub *hub)
+{
+    if (!hub)
+        return;
+    for (size_t i = 0; i < hub->handles.n; i++) {
+        sgc__handle *handle = hub->handles.items[i];
+        if (handle->transfer) {
+            curl_multi_remove_handle(hub->multi, handle->http.easy);
+            sgc__transfer_free(handle->transfer);
+        }
+    }
+    list_free(&hub->incoming);
+    list_free(&hub->ready);
+    list_free(&hub->named);
+    list_free(&hub->done);
+    sgc__handles_free(&hub->handles);
+    curl_multi_cleanup(hub->multi);
+    sgc__release(hub->deadlines.items);
+    sgc__release(hub->roster.buckets);
+    sgc__release(hub->lookups.gone);
+    pthread_mutex_destroy(&hub->lock);
+    sgc__release(hub);
+}
+
+static bool set_multi(hub *hub)
+{
+    long most = (long)hub->max_connections;
+
+    return hub->multi && curl_multi_setopt(hub->multi, CURLMOPT_MAXCONNECTS, most) == CURLM_OK &&
+           curl_multi_setopt(hub->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, most) == CURLM_OK &&
+           curl_multi_setopt(hub->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING) == CURLM_OK &&
+           curl_multi_wakeup(hub->multi) == CURLM_OK; /* it needs descriptors, and may have got none */
+}
+
+static hub *hub_new(const sgc_scraper_options *options)
+{
+    hub *made = sgc__alloc(1, sizeof *made);
+
+    if (!made)
+        return NULL;
+    made->pid = getpid();
+    made->max_connections = options->max_connections;
+    made->guard = options->guard;
+    atomic_init(&made->driven, false);
+    atomic_init(&made->woken, false);
+    atomic_init(&made->pending, 0);
+    pthread_mutex_init(&made->lock, NULL);
+    sgc__list_init(&made->incoming);
+    sgc__list_init(&made->cancelled);
+    sgc__list_init(&made->ready);
+    sgc__list_init(&made->named);
+    sgc__list_init(&made->done);
+    sgc__handles_init(&made->handles, options->max_connections);
+    made->multi = curl_multi_init();
+    if (!set_multi(made) || !sgc__lookups_init(&made->lookups, options->max_lookups)) {
+        hub_free(made);
+        return NULL;
+    }
+    return made;
+}
+
+/* Hubs of processes that this one was forked from: never touched, but not lost. */
+static _Atomic(hub *) forsaken;
+
+static void hub_forsake(hub *hub)
+{
+    hub->next = atomic_load(&forsaken);
+    while (!atomic_compare_exchange_weak(&forsaken, &hub->next, hub))
+        ;
+}
+
+/* This process's hub, or NULL where it has none yet. */
+static hub *hub_known(sgc_scraper *scraper)
+{
+    hub *known = atomic_load(&scraper->hub);
+
+    return known->pid == getpid() ? known : NULL;
+}
+
+/* ... which is then made. NULL: no memory. Of threads that do this at once in a
+ * child one wins, and the others use its hub. */
+static hub *hub_of(sgc_scraper *scraper)
+{
+    hub *known = atomic_load(&scraper->hub);
+    hub *made;
+
+    if (known->pid == getpid())
+        return known;
+    made = hub_new(&scraper->options);
+    if (!made)
+        return NULL;
+    if (atomic_compare_exchange_strong(&scraper->hub, &known, made)) {
+        hub_forsake(known);
+        return made;
+    }
+    hub_free(made);
+    return known;
+}
+
+/* ----------------------------------------------------------------- scraper */
+
+void sgc_scraper_options_init(sgc_scraper_options *options)
+{
+    memset(options, 0, sizeof *options);
+    options->max_connections = 1000;
+    options->max_lookups = 64;
+}
+
+sgc_status sgc_scraper_new(const sgc_scraper_options *options, sgc_scraper **scraper, sgc_error *err)
+{
+    sgc_scraper *made;
+    hub *hub;
+
+    *scraper = NULL;
+    if (options->max_connections - 1 >= MOST || options->max_lookups - 1 >= MOST)
+        return sgc__fail_argument(err, "expected 1 to 1000000 connections and look-ups", SGC__STR(""));
+    made = sgc__http_init() ? sgc__alloc(1, sizeof *made) : NULL;
+    hub = made ? hub_new(options) : NULL;
+    if (!hub) {
+        sgc__release(made);
+        return sgc__fail_memory(err);
+    }
+    atomic_init(&made->hub, hub);
+    made->options = *options;
+    if (options->guard)
+        sgc_guard_retain(options->guard);
+    *scraper = made;
+    return SGC_OK;
+}
+
+sgc_status sgc_scraper_submit(sgc_scraper *scraper, sgc_endpoint *endpoint, sgc_plan *plan, uint64_t *id,
+                              sgc_error *err)
+{
+    hub *hub = hub_of(scraper);
+    sgc__transfer *transfer = hub ? sgc__transfer_new(endpoint, plan) : NULL;
+    bool added = false, nudge = false;
+
+    *id = 0;
+    if (transfer) {
+        pthread_mutex_lock(&hub->lock);
+        transfer->id = transfer->result->id = hub->last_id + 1;
+        added = sgc__roster_add(&hub->roster, transfer);
+        if (added) {
+            *id = ++hub->last_id;
+            sgc__list_push(&hub->incoming, &transfer->queue);
+            atomic_fetch_add(&hub->pending, 1);
+            nudge = atomic_load(&hub->driven) && !hub->nudged;
+            hub->nudged = true;
+        }
+        pthread_mutex_unlock(&hub->lock);
+    }
+    if (!added) {
+        sgc__transfer_free(transfer);
+        return sgc__fail_memory(err);
+    }
+    if (nudge)
+        curl_multi_wakeup(hub->multi);
+    return SGC_OK;
+}
+
+static void cancel_locked(hub *hub, sgc__transfer *transfer)
+{
+    sgc__list_remove(&transfer->cancelled);
+    sgc__list_push(&hub->cancelled, &transfer->cancelled);
+}
+
+void sgc_scraper_cancel(sgc_scraper *scraper, uint64_t id)
+{
+    hub *hub = hub_known(scraper);
+    sgc__transfer *transfer;
+
+    if (!hub)
+        return;
+    pthread_mutex_lock(&hub->lock);
+    if (id == 0) {
+        for (size_t i = 0; i < hub->roster.n_buckets; i++)
+            for (transfer = hub->roster.buckets[i]; transfer; transfer = transfer->next)
+                cancel_locked(hub, transfer);
+    } else {
+        transfer = sgc__roster_find(&hub->roster, id);
+        if (transfer)
+            cancel_locked(hub, transfer);
+    }
+    pthread_mutex_unlock(&hub->lock);
+    if (atomic_load(&hub->driven))
+        curl_multi_wakeup(hub->multi);
+}
+
+void sgc_scraper_wake(sgc_scraper *scraper)
+{
+    hub *hub = hub_known(scraper);
+
+    if (!hub)
+        return;
+    atomic_store(&hub->woken, true);
+    if (atomic_load(&hub->driven))
+        curl_multi_wakeup(hub->multi);
+}
+
+size_t sgc_scraper_pending(sgc_scraper *scraper)
+{
+    hub *hub = hub_known(scraper);
+
+    return hub ? atomic_load(&hub->pending) : 0;
+}
+
+/* ------------------------------------------------------------ ends of scrapes */
+
+/* Over: only its result is left of it. */
+static void conclude(hub *hub, sgc__transfer *transfer)
+{
+    sgc__heap_remove(&hub->deadlines, transfer);
+    sgc__list_remove(&transfer->queue);
+    pthread_mutex_lock(&hub->lock);
+    sgc__roster_remove(&hub->roster, transfer);
+    sgc__list_remove(&transfer->cancelled);
+    pthread_mutex_unlock(&hub->lock);
+    transfer->result->timings.done = seconds_between(transfer->submitted, sgc__now());
+    sgc__list_push(&hub->done, &transfer->queue);
+}
+
+/* Folds a page of the endpoint: the first alone, the others by what the one
+ * before taught. Two at once from one endpoint do not wait for each other. */
+static sgc_status fold_page(sgc_endpoint *endpoint, sgc_plan *plan, const sgc_result *result,
+                            const sgc_options *options, sgc_fold **fold, sgc_error *err)
+{
+    sgc_steady *steady = atomic_exchange(&endpoint->steady, NULL);
+    sgc_status status = SGC_OK;
+
+    if (steady && sgc_steady_plan(steady) != plan) {
+        sgc_steady_free(steady);
+        steady = NULL;
+    }
+    if (!steady && !atomic_exchange(&endpoint->folded, true))
+        return sgc_plan_fold(plan, result->body, result->body_len, options, fold, err);
+    if (!steady)
+        status = sgc_steady_new(plan, &steady, err);
+    if (status == SGC_OK)
+        status = sgc_steady_fold(steady, result->body, result->body_len, options, fold, err);
+    sgc_steady_free(atomic_exchange(&endpoint->steady, steady));
+    return status;
+}
+
+static void read_page(sgc__transfer *transfer)
+{
+    sgc_result *result = transfer->result;
+    sgc_options options;
+    sgc_error err;
+    sgc_status status;
+
+    sgc_options_init(&options);
+    options.format = result->format;
+    options.limits = transfer->endpoint->limits;
+    status = fold_page(transfer->endpoint, transfer->plan, result, &options, &result->fold, &err);
+    if (status == SGC_OK)
+        return;
+    if (status == SGC_NOMEM)
+        sgc__failure_memory(&result->failure);
+    else if (status == SGC_LIMIT)
+        sgc__failure_limit(&result->failure, err.limit, err.allowed);
+    else
+        sgc__failure_set(&result->failure, SGC_REASON_MALFORMED, "line %llu, column %llu: %s",
+                         (unsigned long long)err.line, (unsigned long long)err.column, err.reason);
+    result->failure.parse = err;
+    sgc_body_free(result->body);
+    result->body = NULL;
+    result->body_len = 0;
+}
+
+/* Moves the body out of the answer, and reads it where there is a plan. */
+static void take_body(sgc__transfer *transfer, sgc__answer *answer)
+{
+    sgc_result *result = transfer->result;
+
+    result->body = answer->body.ptr;
+    result->body_len = answer->body.len;
+    sgc__buf_init(&answer->body, 0);
+    atomic_store_explicit(&transfer->endpoint->body, result->body_len, memory_order_relaxed);
+    if (transfer->plan)
+        read_page(transfer);
+}
+
+/* The handle's part of a result. `whole`: libcurl came to the end by itself. */
+static void note(sgc__transfer *transfer, const sgc__http *http, bool whole)
+{
+    sgc_result *result = transfer->result;
+
+    sgc__http_timings(http, seconds_between(transfer->submitted, transfer->began), &result->timings);
+    if (whole)
+        result->timings.received = seconds_between(transfer->submitted, sgc__now());
+    result->status = http->answer.status;
+    result->framing = http->answer.framing;
+    result->format = http->answer.format;
+    result->wire_bytes = http->answer.wire_bytes;
+    result->reused = http->asked && !http->opened;
+    result->retried |= http->requests > 1;
+}
+
+/* What is known of the endpoint's connection and address for the next time. */
+static void remember(hub *hub, sgc__handle *handle, bool whole, int64_t now)
+{
+    enum { ADDRESS_KEPT = 55, CONNECTION_KEPT = 4 }; /* seconds; libcurl's 60, a server's 5 */
+    sgc__transfer *transfer = handle->transfer;
+    int64_t address = transfer->began + INT64_C(1) * ADDRESS_KEPT * SGC__SECOND;
+    int64_t connection = now + INT64_C(1) * CONNECTION_KEPT * SGC__SECOND;
+
+    if (handle->http.looking)
+        sgc__lookups_give_up(&hub->lookups, now);
+    else if (transfer->named && handle->http.opened)
+        handle->warm_until = address;
+    if (whole && !handle->http.answer.closing && connection > handle->warm_until)
+        handle->warm_until = connection;
+}
+
+/* Takes a transfer off libcurl; its failure, or its whole answer, is there. */
+static void finish(hub *hub, sgc__transfer *transfer, bool whole)
+{
+    sgc__handle *handle = transfer->handle;
+
+    note(transfer, &handle->http, whole);
+    remember(hub, handle, whole, sgc__now());
+    if (transfer->result->failure.reason == SGC_REASON_NONE)
+        take_body(transfer, &handle->http.answer);
+    sgc__http_release(&handle->http, whole);
+    sgc__handles_give(&hub->handles, handle);
+    transfer->handle = NULL;
+    hub->active--;
+    conclude(hub, transfer);
+}
+
+/* Ends a transfer in whatever state, with the failure that `reason` says. */
+static void end_early(hub *hub, sgc__transfer *transfer, sgc_reason reason, const char *what)
+{
+    sgc__failure_set(&transfer->result->failure, reason, "%s", what);
+    if (transfer->handle) {
+        curl_multi_remove_handle(hub->multi, transfer->handle->http.easy);
+        finish(hub, transfer, false);
+    } else {
+        conclude(hub, transfer);
+    }
+}
+
+/* ------------------------------------------------------------ starts of scrapes */
+
+/* libcurl gives each address of a host its share of this. It is a little more
+ * than what is left: our own deadline comes first, while the state that tells
+ * how far the scrape came is still there. */
+static long remaining_ms(const sgc__transfer *transfer, int64_t now)
+{
+    enum { LATER = 20 };
+    int64_t left = transfer->deadline - now;
+
+    return LATER + (left > 0 ? (long)(left / MILLISECOND) : 0);
+}
+
+static bool request(hub *hub, sgc__transfer *transfer, bool fresh)
+{
+    sgc__http *http = &transfer->handle->http;
+
+    transfer->began = sgc__now();
+    return sgc__http_begin(http, &transfer->result->failure, remaining_ms(transfer, transfer->began),
+                           fresh) == CURLE_OK &&
+           curl_multi_add_handle(hub->multi, http->easy) == CURLM_OK;
+}
+
+static void start(hub *hub, sgc__transfer *transfer)
+{
+    sgc__handle *handle = sgc__handles_take(&hub->handles, transfer->endpoint);
+
+    sgc__list_remove(&transfer->queue);
+    if (!handle) {
+        sgc__failure_memory(&transfer->result->failure);
+        conclude(hub, transfer);
+        return;
+    }
+    handle->transfer = transfer;
+    handle->http.guard = hub->guard;
+    handle->http.lookups = &hub->lookups.active;
+    handle->http.looking = transfer->named;
+    hub->lookups.active += transfer->named;
+    transfer->handle = handle;
+    hub->active++;
+    if (!request(hub, transfer, false)) {
+        sgc__failure_memory(&transfer->result->failure);
+        finish(hub, transfer, false);
+    }
+}
+
+/* Starts what may start, the oldest first. */
+static void start_all(hub *hub, int64_t now)
+{
+    while (hub->active < hub->max_connections) {
+        sgc__transfer *next = first_of(&hub->ready);
+        sgc__transfer *named = first_of(&hub->named);
+        if (named && (!next || named->id < next->id) && sgc__lookups_free_one(&hub->lookups, now))
+            next = named;
+        if (!next)
+            break;
+        start(hub, next);
+    }
+}
+
+/* A transfer that was just submitted: refused, or queued. */
+static void admit(hub *hub, sgc__transfer *transfer, int64_t now)
+{
+    const sgc_endpoint *endpoint = transfer->endpoint;
+    sgc_str host = {endpoint->host, strlen(endpoint->host)};
+    sgc_reason reason = hub->guard ? sgc_guard_check_host(hub->guard, host, endpoint->port) : SGC_REASON_NONE;
+
+    if (!sgc__heap_add(&hub->deadlines, transfer)) {
+        sgc__failure_memory(&transfer->result->failure);
+        conclude(hub, transfer);
+    } else if (reason != SGC_REASON_NONE) {
+        end_early(hub, transfer, reason,
+                  reason == SGC_REASON_HOST_NOT_ALLOWED
+                      ? "host is not allowed; expected one that the guard lists"
+                  : reason == SGC_REASON_PORT_NOT_ALLOWED
+                      ? "port is not allowed; expected one that the guard lists"
+                      : "address is not allowed; expected one that the guard lists");
+    } else {
+        transfer->named = !endpoint->numeric && !sgc__handles_warm(&hub->handles, endpoint, now);
+        sgc__list_push(transfer->named ? &hub->named : &hub->ready, &transfer->queue);
+    }
+}
+
+/* ------------------------------------------------------------------ the loop */
+
+/* What other threads asked for since the last look. */
+static void admit_all(hub *hub, int64_t now)
+{
+    sgc__link incoming;
+    sgc__transfer *transfer;
+
+    sgc__list_init(&incoming);
+    pthread_mutex_lock(&hub->lock);
+    sgc__list_move(&incoming, &hub->incoming);
+    hub->nudged = false;
+    pthread_mutex_unlock(&hub->lock);
+    while ((transfer = first_of(&incoming))) {
+        sgc__list_remove(&transfer->queue);
+        admit(hub, transfer, now);
+    }
+}
+
+static sgc__transfer *next_cancelled(hub *hub)
+{
+    sgc__transfer *transfer = NULL;
+
+    pthread_mutex_lock(&hub->lock);
+    if (!sgc__list_empty(&hub->cancelled)) {
+        transfer = SGC__OF(hub->cancelled.next, sgc__transfer, cancelled);
+        sgc__list_remove(&transfer->cancelled);
+    }
+    pthread_mutex_unlock(&hub->lock);
+    return transfer;
+}
+
+static void cancel_all(hub *hub)
+{
+    sgc__transfer *transfer;
+
+    while ((transfer = next_cancelled(hub)))
+        end_early(hub, transfer, SGC_REASON_CANCELLED, "cancelled before its end");
+}
+
+/* libcurl is done with a handle. */
+static void settle(hub *hub, sgc__handle *handle, CURLcode code)
+{
+    sgc__transfer *transfer = handle->transfer;
+
+    curl_multi_remove_handle(hub->multi, handle->http.easy);
+    if (code != CURLE_OPERATION_TIMEDOUT && handle->http.looking) {
+        handle->http.looking = false; /* the look-up ended, if badly */
+        hub->lookups.active--;
+    }
+    if (!sgc__http_end(&handle->http, code)) {
+        transfer->result->retried = true;
+        sgc__answer_free(&handle->http.answer);
+        if (request(hub, transfer, true))
+            return;
+        sgc__failure_memory(&transfer->result->failure);
+    }
+    finish(hub, transfer, code == CURLE_OK);
+}
+
+static void settle_all(hub *hub, int64_t until)
+{
+    CURLMsg *message;
+    int left;
+
+    while (sgc__now() < until && (message = curl_multi_info_read(hub->multi, &left))) {
+        sgc__http *http = NULL;
+        CURLcode code = message->data.result;
+        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &http);
+        settle(hub, SGC__OF(http, sgc__handle, http), code);
+    }
+}
+
+static void expire_all(hub *hub, int64_t now)
+{
+    while (hub->deadlines.n && hub->deadlines.items[0]->deadline <= now) {
+        sgc__transfer *transfer = hub->deadlines.items[0];
+        if (transfer->handle)
+            sgc__http_expire(&transfer->handle->http);
+        end_early(hub, transfer, transfer->named ? SGC_REASON_TIMEOUT_RESOLVE : SGC_REASON_TIMEOUT_CONNECT,
+                  transfer->named ? "waited for other look-ups; the timeout is over"
+                                  : "waited for a free connection; the timeout is over");
+    }
+}
+
+/* Milliseconds to sleep at most, rounded up so as not to wake too early. */
+static int sleep_ms(const hub *hub, int64_t now, int64_t until)
+{
+    if (hub->deadlines.n && hub->deadlines.items[0]->deadline < until)
+        until = hub->deadlines.items[0]->deadline;
+    if (hub->active < hub->max_connections && !sgc__list_empty(&hub->named) &&
+        sgc__lookups_next(&hub->lookups) < until)
+        until = sgc__lookups_next(&hub->lookups);
+    if (until <= now)
+        return 0;
+    return until - now < INT64_C(3600) * SGC__SECOND ? (int)((until - now + MILLISECOND - 1) / MILLISECOND)
+                                                     : 3600000;
+}
+
+static sgc_status drive(hub *hub, int64_t until)
+{
+    CURLMcode code = CURLM_OK;
+    int running;
+
+    for (;;) {
+        int64_t now = sgc__now();
+        admit_all(hub, now);
+        cancel_all(hub);
+        expire_all(hub, now);
+        start_all(hub, now);
+        code = curl_multi_perform(hub->multi, &running);
+        settle_all(hub, sgc__now() + READ_SLICE);
+        now = sgc__now();
+        expire_all(hub, now);
+        if (!sgc__list_empty(&hub->done) || atomic_load(&hub->woken) || atomic_load(&hub->pending) == 0 ||
+            now >= until)
+            return SGC_OK;
+        if (code == CURLM_OK)
+            code = curl_multi_poll(hub->multi, NULL, 0, sleep_ms(hub, now, until), NULL);
+        if (code != CURLM_OK)
+            return SGC_NOMEM;
+    }
+}
+
+static size_t return_results(hub *hub, sgc_result **results, size_t cap)
+{
+    size_t n = 0;
+
+    while (n < cap && !sgc__list_empty(&hub->done)) {
+        sgc__transfer *transfer = first_of(&hub->done);
+        sgc__list_remove(&transfer->queue);
+        results[n++] = transfer->result;
+        transfer->result = NULL;
+        sgc__transfer_free(transfer);
+    }
+    atomic_fetch_sub(&hub->pending, n);
+    return n;
+}
+
+/* --------------------------------------------------------------------- wait */
+
+static sgc_status fail_busy(sgc_error *err)
+{
+    if (err) {
+        memset(err, 0, sizeof *err);
+        err->code = SGC_BUSY;
+        err->reason = sgc_status_text(SGC_BUSY);
+    }
+    return SGC_BUSY;
+}
+
+sgc_status sgc_scraper_wait(sgc_scraper *scraper, int timeout_ms, sgc_result **results, size_t cap, size_t *n,
+                            sgc_error *err)
+{
+    hub *hub = hub_of(scraper);
+    sgc_status status;
+    sgc__pipe_mask mask;
+
+    *n = 0;
+    if (!hub)
+        return sgc__fail_memory(err);
+    if (atomic_exchange(&hub->driven, true))
+        return fail_busy(err);
+    sgc__pipe_block(&mask);
+    status = drive(hub, timeout_ms < 0 ? INT64_MAX : sgc__now() + (int64_t)timeout_ms * MILLISECOND);
+    if (status == SGC_OK)
+        *n = return_results(hub, results, cap);
+    atomic_store(&hub->woken, false);
+    sgc__pipe_unblock(&mask);
+    atomic_store(&hub->driven, false);
+    return status == SGC_OK ? SGC_OK : sgc__fail_memory(err);
+}
+
+void sgc_scraper_free(sgc_scraper *scraper)
+{
+    sgc__pipe_mask mask;
+    hub *hub;
+
+    if (!scraper)
+        return;
+    hub = hub_known(scraper);
+    if (!hub)
+        hub_forsake(atomic_load(&scraper->hub));
+    sgc__pipe_block(&mask);
+    hub_free(hub);
+    sgc__pipe_unblock(&mask);
+    sgc_guard_free(scraper->options.guard);
+    sgc__release(scraper);
+}

@@ -1,0 +1,217 @@
+/* A page of known lines folds exactly as it does in a cold read. */
+#include <math.h>
+
+#include "alloc.h"
+#include "fold_same.h"
+#include "sgc_int.h"
+
+#define S(text) {(text), sizeof(text) - 1}
+
+enum { PAGE_SIZE = 20000 };
+
+static uint64_t state = 88172645463325252u;
+
+static unsigned pick(unsigned n)
+{
+    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+    return (unsigned)(state >> 33) % n;
+}
+
+static const char *choose(const char *const *list, size_t n)
+{
+    return list[pick((unsigned)n)];
+}
+
+#define CHOOSE(...) choose((const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
+
+static sgc_plan *plan_make(void)
+{
+    static const sgc_str prefixes[] = {S("s:"), S("s_")}, ranks[] = {S("pp"), S("tp")};
+    static const sgc_str h[] = {S("h")}, g[] = {S("g")}, c[] = {S("c_total"), S("c_old")}, zero[] = {S("0")};
+    static const sgc_cond where = {S("dp"), SGC_OP_IS, true, zero, 1};
+    static const sgc_extract extracts[] = {
+        {.kind = SGC_KIND_HISTOGRAM, .names = h, .n_names = 1, .without = ranks, .n_without = 2, .lowest = ranks, .n_lowest = 2},
+        {.kind = SGC_KIND_HISTOGRAM, .names = h, .n_names = 1, .by = S("dp")},
+        {.names = g, .n_names = 1, .without = ranks, .n_without = 2, .lowest = ranks, .n_lowest = 2},
+        {.names = g, .n_names = 1, .by = S("dp"), .reduce = SGC_REDUCE_MAX},
+        {.names = g, .n_names = 1, .where = &where, .n_where = 1, .reduce = SGC_REDUCE_MEAN},
+        {.names = c, .n_names = 2},
+        {.kind = SGC_KIND_LABEL, .by = S("tp")},
+    };
+    sgc_plan *plan = NULL;
+
+    if (sgc_plan_new(prefixes, 2, &plan, NULL) == SGC_OK)
+        for (size_t i = 0; i < sizeof extracts / sizeof *extracts; i++)
+            if (sgc_plan_add(plan, &extracts[i], NULL) != SGC_OK) {
+                sgc_plan_free(plan);
+                return NULL;
+            }
+    return plan;
+}
+
+static const char *number_text(char *room)
+{
+    switch (pick(5)) {
+    case 0:
+        return CHOOSE("NaN", "+Inf", "0.0", "1e3", "-4", "12345678.0", "1234567.0", "123456789012345678");
+    case 1:
+        sprintf(room, "%u.%u", pick(100000), pick(1000));
+        return room;
+    default:
+        sprintf(room, "%u.0", pick(3) ? pick(30) : pick(90000000));
+        return room;
+    }
+}
+
+/* The lines are told by `seed`, the values are not. */
+static size_t page_make(char *page, uint64_t seed)
+{
+    uint64_t after, values = state;
+    char room[32];
+    size_t used = 0;
+    int series;
+
+    state = seed | 1;
+    used += (size_t)sprintf(page, "# HELP s:h text\n# TYPE s:h histogram\n");
+    series = 1 + (int)pick(4);
+    for (int i = 0; i < series; i++) {
+        unsigned dp = pick(3), tp = pick(12), shuffled = pick(4) == 0, lie = pick(5) == 0;
+        unsigned count = 0;
+        for (int b = 0; b < 4; b++) {
+            static const char *const bounds[] = {"0.1", "1.0", "10.0", "+Inf"};
+            after = state, state = values;
+            count += pick(50);
+            values = state, state = after;
+            used += (size_t)sprintf(page + used, "s:h_bucket{dp=\"%u\",le=\"%s\",tp=\"%u\"} %u.0\n", dp, bounds[shuffled ? 3 - b : b], tp,
+                                    shuffled ? 0 : count);
+        }
+        used += (size_t)sprintf(page + used, "s:h_sum{dp=\"%u\",tp=\"%u\"} %u.5\ns:h_count{dp=\"%u\",tp=\"%u\"} %u\n", dp, tp, count, dp, tp,
+                                shuffled ? 0 : count + lie);
+    }
+    series = (int)pick(6);
+    for (int i = 0; i < series; i++) {
+        const char *head = CHOOSE("s:g{dp=\"0\",tp=\"0\"} ", "s:g{dp=\"0\",tp=\"1\"} ", "s:g{dp=\"1\",tp=\"3\"} ", "s:g ", "s:c_total ",
+                                  "s:c_total{x=\"q\\\"\"} ", "s:c_old ", "s_c_total ", "# comment\nother ", "\ns:unwanted{tp=\"7\"} ");
+        after = state, state = values;
+        used += (size_t)sprintf(page + used, "%s%s\n", head, number_text(room));
+        values = state, state = after;
+    }
+    used += (size_t)sprintf(page + used, "%s", CHOOSE("", "", "# the end", "s:g 4 1395066363000\n", "s:last 5"));
+    state = values;
+    return used;
+}
+
+static unsigned long hits, misses;
+
+static void page_check(sgc_plan *plan, sgc_steady *steady, const char *page, size_t len)
+{
+    sgc_options options;
+    sgc_fold *cold, *warm;
+    sgc_error cold_err = {.code = SGC_OK}, warm_err = {.code = SGC_OK};
+    sgc_status cold_status, warm_status;
+
+    sgc_options_init(&options);
+    cold_status = sgc_plan_fold(plan, page, len, &options, &cold, &cold_err);
+    warm_status = sgc_steady_fold(steady, page, len, &options, &warm, &warm_err);
+    CHECK_MSG(cold_status == warm_status, "%.*s", (int)len, page);
+    if (cold && warm)
+        CHECK_MSG(fold_same(cold, warm), "%s%.*s", sgc_steady_hit(steady) ? "(hit)\n" : "(miss)\n", (int)len, page);
+    else
+        CHECK_MSG(cold_err.reason == warm_err.reason && cold_err.line == warm_err.line && cold_err.column == warm_err.column,
+                  "%.*s", (int)len, page);
+    *(sgc_steady_hit(steady) ? &hits : &misses) += 1;
+    sgc_fold_free(cold);
+    sgc_fold_free(warm);
+}
+
+static void test_known_lines_fold_as_in_a_cold_read(sgc_plan *plan)
+{
+    static char page[PAGE_SIZE];
+
+    for (uint64_t seed = 1; seed < 3000 && check_failed < 3; seed++) {
+        sgc_steady *steady;
+        CHECK(sgc_steady_new(plan, &steady, NULL) == SGC_OK);
+        for (int i = 0; i < 8; i++) {
+            size_t len = page_make(page, pick(8) ? seed * 7919 : seed * 104729);
+            if (pick(6) == 0) /* anything may happen to a page */
+                page[pick((unsigned)len)] = (char)pick(256);
+            if (pick(12) == 0)
+                len = pick((unsigned)len);
+            page_check(plan, steady, page, len);
+        }
+        sgc_steady_free(steady);
+    }
+    CHECK(hits > 5000 && misses > 5000);
+}
+
+static bool hit_after(sgc_plan *plan, const char *first, const char *second, sgc_format format, uint64_t number_length)
+{
+    sgc_options options;
+    sgc_steady *steady;
+    sgc_fold *fold;
+    bool hit;
+
+    sgc_options_init(&options);
+    options.format = format;
+    options.limits.number_length = number_length;
+    CHECK(sgc_steady_new(plan, &steady, NULL) == SGC_OK);
+    CHECK(sgc_steady_fold(steady, first, strlen(first), &options, &fold, NULL) == SGC_OK && !sgc_steady_hit(steady));
+    sgc_fold_free(fold);
+    sgc_steady_fold(steady, second, strlen(second), &options, &fold, NULL);
+    hit = sgc_steady_hit(steady);
+    sgc_fold_free(fold);
+    sgc_steady_free(steady);
+    return hit;
+}
+
+static void test_only_values_may_differ_on_a_known_page(sgc_plan *plan)
+{
+    CHECK(hit_after(plan, "s:g 1\ns:x 2\n", "s:g 12345.5\ns:x NaN\n", SGC_FORMAT_TEXT, 1024));
+    CHECK(hit_after(plan, "# EOF\n", "# EOF\n", SGC_FORMAT_OPENMETRICS, 1024));
+    CHECK(hit_after(plan, "s:g 1\n# EOF", "s:g 2\n# EOF", SGC_FORMAT_AUTO, 1024));
+    CHECK(!hit_after(plan, "s:g 1\n# EOF", "s:g nan\n# EOF", SGC_FORMAT_AUTO, 1024));
+    CHECK(!hit_after(plan, "s:g 1\n", "s:g 12345\n", SGC_FORMAT_TEXT, 4));
+    CHECK(!hit_after(plan, "s:g 1\n", "s:g 1", SGC_FORMAT_TEXT, 1024));
+    CHECK(!hit_after(plan, "s:g 1\n", "s:g 1\ns:h 1\n", SGC_FORMAT_TEXT, 1024));
+    CHECK(!hit_after(plan, "s:g 1 5\n", "s:g 1 5\n", SGC_FORMAT_TEXT, 1024));
+    CHECK(!hit_after(plan, "s:g 1\n", "s:g 1 5\n", SGC_FORMAT_TEXT, 1024));
+    CHECK(!hit_after(plan, "s:g 1\n", "s:g x\n", SGC_FORMAT_TEXT, 1024));
+}
+
+static sgc_plan *shared_plan;
+
+static bool folds_twice(void)
+{
+    static char first[PAGE_SIZE], second[PAGE_SIZE];
+    size_t n = page_make(first, 5), m = page_make(second, 5);
+    sgc_options options;
+    sgc_steady *steady;
+    sgc_fold *fold = NULL, *again = NULL;
+    sgc_error err;
+    sgc_status status = sgc_steady_new(shared_plan, &steady, &err);
+
+    sgc_options_init(&options);
+    if (status == SGC_OK)
+        status = sgc_steady_fold(steady, first, n, &options, &fold, &err);
+    if (status == SGC_OK)
+        status = sgc_steady_fold(steady, second, m, &options, &again, &err);
+    CHECK(status == SGC_OK || (status == SGC_NOMEM && err.code == SGC_NOMEM && !again));
+    sgc_fold_free(fold);
+    sgc_fold_free(again);
+    sgc_steady_free(steady);
+    return status == SGC_OK;
+}
+
+int main(void)
+{
+    alloc_install();
+    shared_plan = plan_make();
+    if (!shared_plan)
+        return 1;
+    test_known_lines_fold_as_in_a_cold_read(shared_plan);
+    test_only_values_may_differ_on_a_known_page(shared_plan);
+    printf("test_steady: %ld failing allocations\n", alloc_sweep("two pages", folds_twice));
+    sgc_plan_free(shared_plan);
+    CHECK(atomic_load(&alloc_live) == 0);
+    return check_done("test_steady");
+}

@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Makes a machine ready for make. What is there already is left alone, so a
+# second run needs no network.
+#
+#   tools/setup.sh build   compiler, libcurl, zlib, Python, and .venv with the package in it
+#   tools/setup.sh check   the analysers that only `make check` runs
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# A Python we can build against: 3.10 or newer, with venv and its own headers.
+usable_python() {
+    "$1" -c '
+import ensurepip, os, sys, sysconfig, venv
+sys.exit(sys.version_info < (3, 10) or not os.path.exists(sysconfig.get_path("include") + "/Python.h"))
+' 2>/dev/null
+}
+
+find_python() {
+    local python
+    for python in ${PYTHON:-python3 /usr/bin/python3}; do
+        if usable_python "$python"; then
+            echo "$python"
+            return
+        fi
+    done
+    return 1
+}
+
+has_header() {
+    echo "#include <$1>" | gcc -E - >/dev/null 2>&1
+}
+
+# Installs Debian packages, as root or through sudo.
+install() {
+    if [ $# -eq 0 ]; then
+        return
+    fi
+    if ! command -v apt-get >/dev/null; then
+        echo "Missing, and there is no apt-get to install them: what Debian calls $*" >&2
+        exit 1
+    fi
+    local root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        if ! command -v sudo >/dev/null; then
+            echo "Missing packages. Run as root: apt-get install $*" >&2
+            exit 1
+        fi
+        root=(sudo)
+    fi
+    echo "Installing $*"
+    mkdir -p build
+    if ! "${root[@]}" env DEBIAN_FRONTEND=noninteractive sh -c \
+        'apt-get -q update && apt-get -qy install --no-install-recommends "$@"' sh "$@" >build/apt.log 2>&1; then
+        cat build/apt.log >&2
+        exit 1
+    fi
+}
+
+build() {
+    local missing=()
+    command -v gcc >/dev/null || missing+=(gcc)
+    has_header stdlib.h || missing+=(libc6-dev)
+    has_header zlib.h || missing+=(zlib1g-dev)
+    command -v curl-config >/dev/null || [ -n "${CURL_CONFIG:-}" ] || missing+=(libcurl4-openssl-dev)
+    find_python >/dev/null || missing+=(python3 python3-venv python3-dev)
+    install "${missing[@]}"
+
+    local python
+    if ! python=$(find_python); then
+        echo "No Python 3.10 or newer with venv and headers; PYTHON=/path/to/python names one" >&2
+        exit 1
+    fi
+    if ! .venv/bin/python -c '' 2>/dev/null; then
+        "$python" -m venv --clear .venv
+    fi
+    echo "Installing the package and its tools into .venv"
+    .venv/bin/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
+}
+
+check() {
+    local missing=() tool
+    for tool in clang clang-tidy valgrind; do
+        command -v "$tool" >/dev/null || missing+=("$tool")
+    done
+    install "${missing[@]}"
+}
+
+case "${1:-}" in
+    build | check) "$1" ;;
+    *)
+        echo "usage: tools/setup.sh build|check" >&2
+        exit 2
+        ;;
+esac
