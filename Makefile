@@ -8,13 +8,13 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 PY := .venv/bin/python
-C_FILES := $(wildcard csrc/*/*.c csrc/*/*.h tests/c/*.c tests/c/*.h)
+C_FILES := $(wildcard csrc/*/*.c csrc/*/*.h tests/*/*.c tests/*/*.h)
 CORE_FILES := setup.py $(wildcard csrc/*/*)
 JOBS := -j2 -k -Otarget
 CTEST := $(MAKE) -f tools/ctest.mk $(JOBS)
 
 .PHONY: help demo test test-c test-py check check-rest format format-check lint types test-c-sanitized \
-        test-py-sanitized package bench setup clean
+        test-py-sanitized generated package bench setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ lint: setup .venv/.analysers ## ruff, the rules of the rooms, clang's warnings, 
 types: setup ## mypy, and the stub of the extension against the extension
 	@$(PY) -m mypy
 	@$(PY) -m mypy.stubtest sglang_collect._core
+
+generated: setup ## rewrites what scripts write: tables, golden pages, docs/metrics.md
+	@for script in tools/make_*.py; do $(PY) $$script; done
 
 package: setup ## an sdist, a wheel from it, and the wheel at work
 	@tools/package.sh

@@ -100,8 +100,8 @@ sgc_status sgc__fail_syntax(sgc_error *err, const char *reason, const char *data
     return SGC_SYNTAX;
 }
 
-sgc_status sgc__fail_limit_at(sgc_error *err, const char *limit, uint64_t allowed, const char *data, size_t len,
-                              const char *at)
+sgc_status sgc__fail_limit_at(sgc_error *err, const char *limit, uint64_t allowed, const char *data,
+                              size_t len, const char *at)
 {
     sgc__fail_limit(err, limit, allowed);
     if (err)

@@ -62,148 +62,6 @@ void sgc__table_free(table *t)
     sgc__index_free(&t->index);
 }
 
-/* ----------------------------------------------------------------- labels */
-
-static bool contains(const sgc_str *list, size_t n, sgc_str text)
-{
-    for (size_t i = 0; i < n; i++)
-        if (sgc__eq(list[i], text))
-            return true;
-    return false;
-}
-
-/* The label's value with escapes resolved; ptr NULL: out of memory. */
-static sgc_str plain_value(folder *f, const sgc_label *label)
-{
-    char *plain;
-
-    if (SGC_LIKELY(!label->escaped))
-        return label->value;
-    plain = sgc__arena_alloc(&f->scratch, label->value.len, 1);
-    if (!plain)
-        return (sgc_str){NULL, 0};
-    return (sgc_str){plain, sgc_unescape(label->value, plain)};
-}
-
-/* The value of a label; "" where the sample has none; ptr NULL: out of memory. */
-static sgc_str value_of(folder *f, const sgc__sample *s, sgc_str name)
-{
-    for (uint32_t i = 0; i < s->n_labels; i++) {
-        sgc_label label = sgc__label_at(s, i);
-        if (sgc__eq(label.name, name))
-            return plain_value(f, &label);
-    }
-    return SGC__STR("");
-}
-
-/* Appends a label to the key, between bytes that no UTF-8 text has. */
-static sgc_status key_append(folder *f, const sgc_label *label)
-{
-    sgc_str value = plain_value(f, label);
-    sgc_status status = value.ptr ? SGC_OK : SGC_NOMEM;
-
-    if (status == SGC_OK && value.len) {
-        status = sgc__buf_append(&f->key, label->name.ptr, label->name.len);
-        if (status == SGC_OK)
-            status = sgc__buf_append(&f->key, "\xff", 1);
-        if (status == SGC_OK)
-            status = sgc__buf_append(&f->key, value.ptr, value.len);
-        if (status == SGC_OK)
-            status = sgc__buf_append(&f->key, "\xfe", 1);
-    }
-    return status;
-}
-
-/* The labels in order of their names, in scratch; NULL: no memory. */
-static const sgc_label **labels_ordered(folder *f, const sgc__sample *s)
-{
-    const sgc_label **list = sgc__arena_alloc(&f->scratch, s->n_labels, sizeof *list);
-    sgc_label *labels = sgc__arena_alloc(&f->scratch, s->n_labels, sizeof *labels);
-    bool ordered = true;
-
-    if (!list || !labels)
-        return NULL;
-    for (uint32_t i = 0; i < s->n_labels; i++) {
-        labels[i] = sgc__label_at(s, i);
-        list[i] = &labels[i];
-        ordered = ordered && (!i || sgc__str_order(labels[i - 1].name, labels[i].name) < 0);
-    }
-    if (!ordered)
-        sgc__sort(list, s->n_labels, sizeof *list, sgc__label_less);
-    return list;
-}
-
-/* Builds the key of a sample in f->key: every label that is not empty, not in
- * `without` and not `le` where that is left out. */
-static bool key_build(folder *f, const sgc__sample *s, const sgc_str *without, size_t n_without, bool skip_le)
-{
-    const sgc_label **list;
-    sgc__arena mark = f->scratch;
-
-    sgc__buf_reset(&f->key);
-    list = labels_ordered(f, s);
-    if (!list)
-        return false;
-    for (uint32_t i = 0; i < s->n_labels; i++) {
-        if ((skip_le && sgc__eq(list[i]->name, SGC__STR("le"))) || contains(without, n_without, list[i]->name))
-            continue;
-        if (key_append(f, list[i]) != SGC_OK)
-            return false;
-    }
-    if (mark.chunk == f->scratch.chunk) /* what this line needed goes back */
-        f->scratch.used = mark.used;
-    return true;
-}
-
-/* Ranks to compare by: an absent label is 0, one that is no number comes last. */
-static bool lowest_read(folder *f, const sgc__sample *s, const sgc_extract *x, double *lowest)
-{
-    for (size_t i = 0; i < x->n_lowest; i++) {
-        sgc_str value = value_of(f, s, x->lowest[i]);
-        if (!value.ptr)
-            return false;
-        lowest[i] = 0;
-        if (value.len && (!sgc__number_read(value, &lowest[i]) || lowest[i] != lowest[i]))
-            lowest[i] = INFINITY;
-    }
-    return true;
-}
-
-bool sgc__is_lower(const double *a, const double *b)
-{
-    for (int i = 0; i < SGC__LOWEST_MAX; i++)
-        if (a[i] != b[i])
-            return a[i] < b[i];
-    return false;
-}
-
-static bool condition_holds(const sgc_cond *cond, sgc_str value)
-{
-    for (size_t i = 0; i < cond->n_values; i++) {
-        sgc_str want = cond->values[i];
-        if (cond->op == SGC_OP_IS       ? sgc__eq(value, want)
-            : cond->op == SGC_OP_STARTS ? sgc__starts(value, want)
-                                        : sgc__ends(value, want))
-            return !cond->negate;
-    }
-    return cond->negate;
-}
-
-/* Does the sample pass every condition? *failed: out of memory. */
-static bool sample_passes(folder *f, const sgc__sample *s, const sgc_extract *x, bool *failed)
-{
-    for (size_t i = 0; i < x->n_where; i++) {
-        sgc_str value = value_of(f, s, x->where[i].label);
-        if (!value.ptr) {
-            *failed = true;
-            return false;
-        }
-        if (!condition_holds(&x->where[i], value))
-            return false;
-    }
-    return true;
-}
-
 /* ----------------------------------------------------------------- values */
 
 /* Notes where the value of the current sample goes. */
@@ -243,35 +101,50 @@ static size_t entry_feed(folder *f, gather *g, sgc_str by, double value)
     return i;
 }
 
-static bool value_take(folder *f, gather *g, const sgc_extract *x, const sgc__sample *s)
+/* The sample into the row or entry g->last. */
+static bool value_feed(folder *f, gather *g, const sgc_extract *x, const sgc__sample *s)
 {
-    sgc_str by = x->by.len ? value_of(f, s, x->by) : SGC__STR("");
     double lowest[SGC__LOWEST_MAX] = {0};
     measure *m;
+
+    if (!x->n_without) {
+        sgc__entry_add((entry *)g->entries.list + g->last, s->value);
+        return feed_note(f, g, g->last, SGC__PART_ENTRY);
+    }
+    m = (measure *)g->series.list + g->last;
+    if (!sgc__lowest_read(f, s, x, lowest))
+        return false;
+    if (m->line && !sgc__is_lower(lowest, m->lowest))
+        return true;
+    memcpy(m->lowest, lowest, sizeof lowest);
+    m->value = s->value;
+    m->line = f->n_samples;
+    return feed_note(f, g, g->last, SGC__PART_MEASURE);
+}
+
+static bool value_take(folder *f, gather *g, const sgc_extract *x, const sgc__sample *s)
+{
+    sgc_str by = x->by.len ? sgc__value_of(f, s, x->by) : SGC__STR("");
+    measure *m;
     bool fresh;
-    size_t i;
 
     if (!by.ptr)
         return false;
     if (!x->n_without) {
-        i = entry_feed(f, g, by, s->value);
-        return i != SIZE_MAX && feed_note(f, g, i, SGC__PART_ENTRY);
+        g->last = sgc__row_take(&f->scratch, &g->entries, by, sizeof(entry), sgc__entry_key, &fresh);
+    } else {
+        if (!sgc__key_build(f, s, x->without, x->n_without, false))
+            return false;
+        g->last = sgc__row_take(&f->scratch, &g->series, (sgc_str){f->key.ptr, f->key.len}, sizeof *m,
+                                sgc__measure_key, &fresh);
+        m = g->last != SIZE_MAX ? (measure *)g->series.list + g->last : NULL;
+        if (m && fresh && !(m->by = sgc__arena_copy(&f->scratch, by)).ptr)
+            return false;
     }
-    if (!key_build(f, s, x->without, x->n_without, false) || !lowest_read(f, s, x, lowest))
+    if (g->last == SIZE_MAX)
         return false;
-    i = sgc__row_take(&f->scratch, &g->series, (sgc_str){f->key.ptr, f->key.len}, sizeof *m, sgc__measure_key, &fresh);
-    if (i == SIZE_MAX)
-        return false;
-    m = (measure *)g->series.list + i;
-    if (fresh && !(m->by = sgc__arena_copy(&f->scratch, by)).ptr)
-        return false;
-    if (fresh || sgc__is_lower(lowest, m->lowest)) {
-        memcpy(m->lowest, lowest, sizeof lowest);
-        m->value = s->value;
-        m->line = f->n_samples;
-        return feed_note(f, g, i, SGC__PART_MEASURE);
-    }
-    return true;
+    g->last_at = f->n_samples;
+    return value_feed(f, g, x, s);
 }
 
 /* ------------------------------------------------------------- histograms */
@@ -295,7 +168,7 @@ static bool bucket_push(folder *f, histogram *h, double bound, double count)
 /* A new series: its group, rank and entry are told by its labels once. */
 static bool histogram_start(folder *f, histogram *h, const sgc_extract *x, const sgc__sample *s)
 {
-    sgc_str by = x->by.len ? value_of(f, s, x->by) : SGC__STR("");
+    sgc_str by = x->by.len ? sgc__value_of(f, s, x->by) : SGC__STR("");
 
     h->sum = NAN;
     if (!by.ptr || !(h->by = sgc__arena_copy(&f->scratch, by)).ptr)
@@ -303,55 +176,86 @@ static bool histogram_start(folder *f, histogram *h, const sgc_extract *x, const
     h->group = h->key;
     if (!x->n_without)
         return true;
-    if (!key_build(f, s, x->without, x->n_without, true) || !lowest_read(f, s, x, h->lowest))
+    if (!sgc__key_build(f, s, x->without, x->n_without, true) || !sgc__lowest_read(f, s, x, h->lowest))
         return false;
     h->group = sgc__arena_copy(&f->scratch, (sgc_str){f->key.ptr, f->key.len});
     return h->group.ptr != NULL;
 }
 
-/* `suffix` is what the sample's name has behind the family's. */
-static bool histogram_feed(folder *f, gather *g, const sgc__sample *s, sgc_str suffix)
+/* The bound of the series' next bucket. Most likely the series before had the
+ * same text in this place. NaN: le is no number. */
+static bool bound_read(gather *g, size_t place, sgc_str le, double *bound)
+{
+    bounds_seen *seen = &g->bounds;
+
+    if (place < seen->n && sgc__eq(seen->list[place].text, le)) {
+        *bound = seen->list[place].bound;
+        return true;
+    }
+    if (!sgc__number_read(le, bound))
+        *bound = NAN;
+    if (place >= seen->room) {
+        size_t room = sgc__grow(seen->room, place + 32);
+        struct bound_text *list = sgc__resize(seen->list, room, sizeof *list);
+        if (!list)
+            return false;
+        seen->list = list;
+        seen->room = room;
+    }
+    if (place > seen->n)
+        return true;
+    seen->list[place] = (struct bound_text){le, *bound};
+    seen->n = place + 1;
+    return true;
+}
+
+/* The sample into the row g->last. */
+static bool histogram_feed(folder *f, gather *g, const sgc__sample *s)
 {
     histogram *h = (histogram *)g->series.list + g->last;
-    sgc_str le;
+    sgc_str le = SGC__STR("");
+    sgc_label label;
     double bound;
 
-    if (sgc__eq(suffix, SGC__STR("_sum")) || sgc__eq(suffix, SGC__STR("_gsum"))) {
+    if (g->part == SGC__PART_SUM) {
         h->sum = s->value;
         return feed_note(f, g, g->last, SGC__PART_SUM);
     }
-    if (sgc__eq(suffix, SGC__STR("_count")) || sgc__eq(suffix, SGC__STR("_gcount"))) {
+    if (g->part == SGC__PART_COUNT) {
         h->count = s->value;
         h->has_count = true;
         return feed_note(f, g, g->last, SGC__PART_COUNT);
     }
-    le = value_of(f, s, SGC__STR("le"));
-    if (!le.ptr)
+    if (g->le != UINT32_MAX) {
+        label = sgc__label_at(s, g->le);
+        le = sgc__plain_value(f, &label);
+    }
+    if (!le.ptr || !bound_read(g, h->n, le, &bound))
         return false;
-    if (!sgc__number_read(le, &bound) || bound != bound) {
+    if (bound != bound) {
         h->bad_bound = true;
         return true;
     }
     return bucket_push(f, h, bound, s->value) && feed_note(f, g, g->last, (int64_t)h->n - 1);
 }
 
-static bool histogram_take(folder *f, gather *g, const sgc_extract *x, const sgc__sample *s, sgc_str family)
+static bool histogram_take(folder *f, gather *g, const sgc_extract *x, const sgc__sample *s)
 {
-    sgc_str suffix = {s->name.ptr + family.len, s->name.len - family.len};
-    bool fresh;
-    size_t i;
+    sgc_str key;
+    bool fresh = false;
 
-    if (!suffix.len || sgc__eq(suffix, SGC__STR("_created")))
+    if (g->part == SGC__PART_NONE)
         return true; /* a summary's quantile: no one can combine those */
-    if (!key_build(f, s, NULL, 0, true))
+    if (!sgc__key_build(f, s, NULL, 0, true))
         return false;
-    i = sgc__row_take(&f->scratch, &g->series, (sgc_str){f->key.ptr, f->key.len}, sizeof(histogram), histogram_key,
-                      &fresh);
-    if (i == SIZE_MAX)
+    key = (sgc_str){f->key.ptr, f->key.len};
+    if (g->last >= g->series.n ||
+        !sgc__eq(histogram_key(&g->series, g->last), key)) /* else its count behind its buckets */
+        g->last = sgc__row_take(&f->scratch, &g->series, key, sizeof(histogram), histogram_key, &fresh);
+    if (g->last == SIZE_MAX || (fresh && !histogram_start(f, (histogram *)g->series.list + g->last, x, s)))
         return false;
-    g->last = i;
     g->last_at = f->n_samples;
-    return (!fresh || histogram_start(f, (histogram *)g->series.list + i, x, s)) && histogram_feed(f, g, s, suffix);
+    return histogram_feed(f, g, s);
 }
 
 /* ------------------------------------------------------------- each sample */
@@ -369,66 +273,140 @@ static bool has_prefix(const sgc_plan *plan, sgc_str name)
     return false;
 }
 
-/* Is the changed label of a sample that follows the last taken one this label? */
-static bool changed_is(const sgc__sample *s, sgc_str name)
-{
-    return s->changed != SGC__CHANGED_MORE && sgc__eq(sgc__label_at(s, s->changed).name, name);
-}
+/* ------------------------------------------------------------ label extracts */
 
-static bool follows(const folder *f, const gather *g)
+/* Gives the entries that the last samples went into what has not been counted yet. */
+static void run_flush(folder *f)
 {
-    return g->last_at && g->last_at + 1 == f->n_samples;
-}
-
-/* Counts the sample under its value of the label. */
-static bool label_take(folder *f, gather *g, const sgc_extract *x, const sgc__sample *s)
-{
-    bool failed = false;
-    sgc_str value;
-    size_t i;
-
-    if (s->changed != SGC__CHANGED_MORE && !x->n_where && follows(f, g) && !changed_is(s, x->by)) {
-        sgc__entry_add((entry *)g->entries.list + g->last, 1);
-        g->last_at++;
-        return true;
+    for (size_t i = 0; f->run && i < f->plan->n_label_extracts; i++) {
+        gather *g = &f->gathers[f->plan->label_extracts[i]];
+        if (g->last != SIZE_MAX) {
+            entry *e = (entry *)g->entries.list + g->last;
+            e->sum += (double)f->run;
+            e->n += f->run;
+        }
     }
-    if (!sample_passes(f, s, x, &failed))
+    f->run = 0;
+}
+
+static void watch_learn(const folder *f, watch *w, const sgc__sample *s)
+{
+    w->shape = s->shape;
+    w->labels = 0;
+    for (size_t i = 0; i < f->plan->n_label_extracts; i++) {
+        const sgc_extract *x = &f->plan->extracts[f->plan->label_extracts[i]];
+        uint32_t place = sgc__label_find(s, x->by);
+        if (x->n_where)
+            w->labels = UINT64_MAX;
+        else if (place != UINT32_MAX)
+            w->labels |= sgc__label_bit(place);
+        if (i < SGC__MOST_WATCHED)
+            w->places[i] = place;
+    }
+}
+
+/* The watch of the sample's shape, which comes first then. */
+static const watch *watch_of(folder *f, const sgc__sample *s)
+{
+    watch *first = &f->watches[0], older = f->watches[1];
+
+    if (s->shape && s->shape == first->shape)
+        return first;
+    f->watches[1] = *first;
+    *first = older;
+    if (!s->shape || s->shape != first->shape)
+        watch_learn(f, first, s);
+    return first;
+}
+
+/* Counts the sample under its value of a label; g->last is its entry, or
+ * SIZE_MAX where it has none. False: no memory. */
+static bool label_take(folder *f, gather *g, const sgc_extract *x, const sgc__sample *s, uint32_t place)
+{
+    size_t last = g->last;
+    bool failed = false;
+    sgc_label label;
+    sgc_str value;
+
+    g->last = SIZE_MAX;
+    if (!sgc__sample_passes(f, s, x, &failed))
         return !failed;
-    value = value_of(f, s, x->by);
+    if (place == UINT32_MAX)
+        return true;
+    label = sgc__label_at(s, place);
+    value = sgc__plain_value(f, &label);
     if (!value.len)
         return value.ptr != NULL;
-    i = entry_feed(f, g, value, 1);
-    g->last = i;
-    g->last_at = f->n_samples;
-    return i != SIZE_MAX;
+    if (last < g->entries.n && sgc__eq(((entry *)g->entries.list)[last].key, value)) {
+        g->last = last;
+        sgc__entry_add((entry *)g->entries.list + last, 1);
+        return true;
+    }
+    g->last = entry_feed(f, g, value, 1);
+    return g->last != SIZE_MAX;
 }
 
 static bool labels_take(folder *f, const sgc__sample *s)
 {
+    const watch *w;
+
+    if (s->changed != SGC__CHANGED_ALL && !(s->changed & f->watched)) {
+        f->run++;
+        return true;
+    }
+    run_flush(f);
+    w = watch_of(f, s);
+    f->watched = w->labels;
     for (size_t i = 0; i < f->plan->n_label_extracts; i++) {
         uint32_t at = f->plan->label_extracts[i];
-        if (!label_take(f, &f->gathers[at], &f->plan->extracts[at], s))
+        const sgc_extract *x = &f->plan->extracts[at];
+        if (!label_take(f, &f->gathers[at], x, s,
+                        i < SGC__MOST_WATCHED ? w->places[i] : sgc__label_find(s, x->by)))
             return false;
     }
     return true;
 }
 
-/* Does a condition look at the bucket's bound? */
-static bool le_decides(const sgc_extract *x)
+/* ------------------------------------------------------------------ wanted */
+
+/* `suffix` is what a sample's name has behind its family's. */
+static int part_of(sgc_str suffix)
 {
-    for (size_t i = 0; i < x->n_where; i++)
-        if (sgc__eq(x->where[i].label, SGC__STR("le")))
-            return true;
-    return false;
+    if (sgc__eq(suffix, SGC__STR("_bucket")))
+        return SGC__PART_BUCKET;
+    if (sgc__eq(suffix, SGC__STR("_sum")) || sgc__eq(suffix, SGC__STR("_gsum")))
+        return SGC__PART_SUM;
+    if (sgc__eq(suffix, SGC__STR("_count")) || sgc__eq(suffix, SGC__STR("_gcount")))
+        return SGC__PART_COUNT;
+    return SGC__PART_NONE;
 }
 
-/* The next bucket of the series whose last one was taken. */
-static bool next_bucket(folder *f, gather *g, const sgc_extract *x, const sgc__sample *s)
+/* What name and labels of a sample, and of others of its shape, mean to an extract. */
+static void shape_learn(gather *g, const sgc_extract *x, const sgc__sample *s, sgc_str family)
 {
-    if (!follows(f, g) || !changed_is(s, SGC__STR("le")) || le_decides(x))
-        return false;
-    g->last_at++;
-    return true;
+    bool histogram = x->kind == SGC_KIND_HISTOGRAM;
+
+    g->shape = s->shape;
+    g->decisive = 0;
+    for (uint32_t i = 0; i < s->n_labels; i++) /* a row a series, or a group of repeats */
+        if (histogram || (x->n_without && !sgc__contains(x->without, x->n_without, sgc__label_at(s, i).name)))
+            g->decisive |= sgc__label_bit(i);
+    if (histogram) {
+        g->part = part_of((sgc_str){s->name.ptr + family.len, s->name.len - family.len});
+        g->le = sgc__label_find(s, SGC__STR("le"));
+        if (g->le < 63)
+            g->decisive &= ~sgc__label_bit(g->le);
+    }
+    g->decisive |= sgc__label_place(s, x->by);
+    for (size_t i = 0; i < x->n_where; i++)
+        g->decisive |= sgc__label_place(s, x->where[i].label);
+}
+
+/* Does the sample belong to the row of the last one that was taken, its neighbour? */
+static bool same_row(const folder *f, const gather *g, const sgc__sample *s)
+{
+    return s->changed != SGC__CHANGED_ALL && g->last_at && g->last_at + 1 == f->n_samples &&
+           !(s->changed & g->decisive);
 }
 
 static bool want_take(folder *f, const sgc__want *want, const sgc__sample *s, sgc_str family)
@@ -447,28 +425,36 @@ static bool want_take(folder *f, const sgc__want *want, const sgc__sample *s, sg
         sgc__table_clear(&g->series);
         sgc__table_clear(&g->entries);
     }
-    if (x->kind == SGC_KIND_HISTOGRAM && next_bucket(f, g, x, s))
-        return histogram_feed(f, g, s, (sgc_str){s->name.ptr + family.len, s->name.len - family.len});
-    if (!sample_passes(f, s, x, &failed))
+    if (!s->shape || g->shape != s->shape)
+        shape_learn(g, x, s, family);
+    if (same_row(f, g, s)) {
+        g->last_at++;
+        return x->kind == SGC_KIND_HISTOGRAM ? histogram_feed(f, g, s) : value_feed(f, g, x, s);
+    }
+    g->last_at = 0;
+    if (!sgc__sample_passes(f, s, x, &failed))
         return !failed;
-    return x->kind == SGC_KIND_HISTOGRAM ? histogram_take(f, g, x, s, family) : value_take(f, g, x, s);
+    return x->kind == SGC_KIND_HISTOGRAM ? histogram_take(f, g, x, s) : value_take(f, g, x, s);
 }
 
 sgc_status sgc__folder_sample(void *self, const sgc__parser *parser, const sgc__sample *s)
 {
     folder *f = self;
     const sgc__family *family = &parser->families.list[s->family];
-    bool in_histogram = is_histogram((sgc_type)family->type);
+    bool in_histogram =
+        s->changed == SGC__CHANGED_ALL ? is_histogram((sgc_type)family->type) : f->in_histogram;
     sgc_kind kind = in_histogram ? SGC_KIND_HISTOGRAM : SGC_KIND_VALUE;
 
-    if (s->family != f->family || in_histogram != f->in_histogram || !sgc__eq(s->name, f->name)) {
-        f->family = s->family;
-        f->name = s->name;
-        f->in_histogram = in_histogram;
-        f->want = sgc__plan_find(f->plan, in_histogram ? sgc__family_name(family) : s->name);
-        f->prefixed = f->plan->n_label_extracts && has_prefix(f->plan, s->name);
-    }
     f->n_samples++;
+    if (s->changed == SGC__CHANGED_ALL) {
+        bool known = in_histogram && f->in_histogram && s->family == f->family;
+        if (!known) { /* of a histogram all samples are wanted alike */
+            f->family = s->family;
+            f->in_histogram = in_histogram;
+            f->want = sgc__plan_find(f->plan, in_histogram ? sgc__family_name(family) : s->name);
+            f->prefixed = f->plan->n_label_extracts && has_prefix(f->plan, s->name);
+        }
+    }
     if (f->prefixed && !labels_take(f, s))
         return sgc__fail_memory(f->err);
     for (uint32_t i = f->want; i != SGC__NO_WANT; i = f->plan->wants[i].next) {
@@ -486,6 +472,7 @@ void sgc__folder_free(folder *f)
     for (size_t i = 0; f->gathers && i < f->plan->n_extracts; i++) {
         sgc__table_free(&f->gathers[i].series);
         sgc__table_free(&f->gathers[i].entries);
+        sgc__release(f->gathers[i].bounds.list);
     }
     sgc__release(f->gathers);
     sgc__buf_free(&f->key);
@@ -494,7 +481,7 @@ void sgc__folder_free(folder *f)
 
 bool sgc__folder_init(folder *f, const sgc_plan *plan)
 {
-    *f = (folder){.plan = plan, .family = UINT32_MAX};
+    *f = (folder){.plan = plan};
     sgc__buf_init(&f->key, SIZE_MAX);
     f->gathers = sgc__alloc(plan->n_extracts, sizeof *f->gathers);
     for (size_t i = 0; f->gathers && i < plan->n_extracts; i++)
@@ -524,6 +511,7 @@ sgc_fold *sgc__folder_finish(folder *f)
     bool ok = (f->fold = fold_new(f->plan->n_extracts)) != NULL;
     sgc_fold *fold;
 
+    run_flush(f);
     for (size_t i = 0; ok && i < f->plan->n_extracts; i++)
         ok = sgc__slot_finish(f, i);
     sgc__arena_free(&f->end);

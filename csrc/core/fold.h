@@ -10,8 +10,8 @@
 /* A number that stands for one set of labels: a measurement of which the lowest
  * rank is kept, or one entry of the answer. */
 typedef struct {
-    sgc_str key;   /* what tells it apart */
-    sgc_str by;    /* value of the `by` label */
+    sgc_str key; /* what tells it apart */
+    sgc_str by;  /* value of the `by` label */
     double lowest[SGC__LOWEST_MAX];
     double value;
     uint64_t line; /* number of the sample whose value it is */
@@ -37,6 +37,16 @@ typedef struct {
     bool bad_bound; /* a bucket whose le is no number */
 } histogram;
 
+/* Bounds as the page wrote them: the next series will have the same. */
+typedef struct {
+    struct bound_text {
+        sgc_str text;
+        double bound;
+    } *list;
+    size_t n;
+    size_t room;
+} bounds_seen;
+
 /* What the answer has for one value of the `by` label. */
 typedef struct {
     sgc_str key;
@@ -55,11 +65,16 @@ typedef struct {
 } table;
 
 typedef struct {
-    uint32_t rank;      /* of the name that counts so far */
-    table series;       /* histograms, or measures where `without` is used */
+    uint32_t rank; /* of the name that counts so far */
+    table series;  /* histograms, or measures where `without` is used */
     table entries;
     size_t last;        /* where the last sample that was taken went: a row of series, or an entry */
-    uint64_t last_at;   /* and its number on the page */
+    uint64_t last_at;   /* and its number on the page; 0: none */
+    uint64_t shape;     /* of the samples that the next three are true of */
+    uint64_t decisive;  /* labels that tell into which row a sample goes, or whether into any */
+    uint32_t le;        /* histograms: the place of le, or UINT32_MAX */
+    int part;           /* histograms: SGC__PART_BUCKET, _SUM, _COUNT or _NONE */
+    bounds_seen bounds; /* of the series before, in page order */
     const char *reason; /* why the slot will be absent */
     bool bounds_differ;
 } gather;
@@ -71,14 +86,30 @@ struct sgc_fold {
     uint64_t n_samples;
 };
 
+enum { SGC__MOST_WATCHED = 16 };
+
+/* Where the labels of the label extracts stand in samples of a shape. */
+typedef struct {
+    uint64_t shape;
+    uint64_t labels;                    /* as a set */
+    uint32_t places[SGC__MOST_WATCHED]; /* of the first extracts; UINT32_MAX: nowhere */
+} watch;
+
 /* Which number of a gather a sample's value went into. */
-enum { SGC__PART_SUM = -1, SGC__PART_COUNT = -2, SGC__PART_MEASURE = -3, SGC__PART_ENTRY = -4 };
+enum {
+    SGC__PART_BUCKET = 0, /* and on: which one */
+    SGC__PART_SUM = -1,
+    SGC__PART_COUNT = -2,
+    SGC__PART_MEASURE = -3,
+    SGC__PART_ENTRY = -4,
+    SGC__PART_NONE = -5,
+};
 
 typedef struct {
-    uint64_t line;   /* number of the sample */
+    uint64_t line; /* number of the sample */
     uint32_t gather;
-    uint32_t row;    /* of its series, or of its entries for PART_ENTRY */
-    int64_t part;    /* one of the above, or the index of a bucket */
+    uint32_t row; /* of its series, or of its entries for PART_ENTRY */
+    int64_t part; /* as above */
 } feed;
 
 /* Every feed of a page in order, so that a later page of the same lines can
@@ -99,13 +130,15 @@ typedef struct {
     sgc__arena end;     /* what reduce.c needs, for one page */
     sgc__buf key;
     sgc_error *err;
-    /* The last sample's name and what wants it: lines of one family follow each other. */
-    sgc_str name;
+    /* What is true of the last sample and of those that repeat it. */
     uint32_t family;
     uint32_t want;
     bool in_histogram;
     bool prefixed;
     uint64_t n_samples;
+    watch watches[2]; /* of the last two shapes */
+    uint64_t watched; /* labels of the last sample that label extracts look at */
+    uint64_t run;     /* samples since the last one that they were shown, alike in those */
 } folder;
 
 /* A reading for this plan, with nothing gathered; false: no memory. */
@@ -125,7 +158,23 @@ sgc_str sgc__measure_key(const void *owner, size_t i);
 sgc_str sgc__entry_key(const void *owner, size_t i);
 
 void sgc__entry_add(entry *e, double value);
+
+bool sgc__contains(const sgc_str *list, size_t n, sgc_str text);
+/* The place of a label among the sample's, or UINT32_MAX; and as a set, empty where it has none. */
+uint32_t sgc__label_find(const sgc__sample *s, sgc_str name);
+uint64_t sgc__label_place(const sgc__sample *s, sgc_str name);
+/* A label's value with escapes resolved, "" where there is none; ptr NULL: no memory. */
+sgc_str sgc__plain_value(folder *f, const sgc_label *label);
+sgc_str sgc__value_of(folder *f, const sgc__sample *s, sgc_str name);
+/* Builds the key of a sample in f->key: every label that is not empty, not in
+ * `without` and not `le` where that is left out. False: no memory. */
+bool sgc__key_build(folder *f, const sgc__sample *s, const sgc_str *without, size_t n_without, bool skip_le);
+/* Ranks to compare by: an absent label is 0, one that is no number comes last.
+ * False: no memory. */
+bool sgc__lowest_read(folder *f, const sgc__sample *s, const sgc_extract *x, double *lowest);
 bool sgc__is_lower(const double *a, const double *b);
+/* Does the sample pass every condition? *failed: no memory. */
+bool sgc__sample_passes(folder *f, const sgc__sample *s, const sgc_extract *x, bool *failed);
 
 /* Fills the slot of extract `i` of f->fold; false: no memory. */
 bool sgc__slot_finish(folder *f, size_t i);

@@ -24,13 +24,30 @@ void sgc__handles_free(sgc__handles *handles)
     sgc__handles_init(handles, handles->most);
 }
 
-/* The handle last set up for `endpoint`, if it still is; NULL. */
-static sgc__handle *find(const sgc__handles *handles, const sgc_endpoint *endpoint)
+/* The handle of that number, if it is set up for `endpoint`; NULL. */
+static sgc__handle *handle_for(const sgc__handles *handles, unsigned number, const sgc_endpoint *endpoint)
 {
-    unsigned number = atomic_load_explicit(&endpoint->slot, memory_order_relaxed);
     sgc__handle *handle = number < handles->n ? handles->items[number] : NULL;
 
     return handle && handle->http.endpoint == endpoint ? handle : NULL;
+}
+
+/* The one last set up for `endpoint`, if it still is; NULL. */
+static sgc__handle *find(const sgc__handles *handles, const sgc_endpoint *endpoint)
+{
+    return handle_for(handles, atomic_load_explicit(&endpoint->slot, memory_order_relaxed), endpoint);
+}
+
+/* One of its siblings that is not in use, where several scrapes of an endpoint
+ * run at once; NULL. The chain may have been cut or bent by other endpoints. */
+static sgc__handle *find_idle(const sgc__handles *handles, const sgc_endpoint *endpoint)
+{
+    enum { MOST_HOPS = 32 };
+    sgc__handle *handle = find(handles, endpoint);
+
+    for (int hops = 0; handle && handle->transfer; hops++)
+        handle = hops < MOST_HOPS ? handle_for(handles, handle->sibling, endpoint) : NULL;
+    return handle;
 }
 
 static sgc__handle *add(sgc__handles *handles)
@@ -72,20 +89,24 @@ static sgc__handle *other(sgc__handles *handles)
 
 sgc__handle *sgc__handles_take(sgc__handles *handles, sgc_endpoint *endpoint)
 {
-    sgc__handle *handle = find(handles, endpoint);
+    sgc__handle *handle = find_idle(handles, endpoint);
+    bool known = handle != NULL;
 
-    if (!handle || handle->transfer)
+    if (!known)
         handle = other(handles);
     if (!handle)
         return NULL;
     sgc__list_remove(&handle->idle);
-    if (handle->http.endpoint != endpoint)
+    if (!known) {
         handle->warm_until = 0;
+        handle->sibling = atomic_load_explicit(&endpoint->slot, memory_order_relaxed);
+    }
     if (sgc__http_prepare(&handle->http, endpoint) != CURLE_OK) {
         sgc__list_push(&handles->idle, &handle->idle);
         return NULL;
     }
-    atomic_store_explicit(&endpoint->slot, handle->number, memory_order_relaxed);
+    if (!known)
+        atomic_store_explicit(&endpoint->slot, handle->number, memory_order_relaxed);
     return handle;
 }
 

@@ -11,6 +11,7 @@ typedef struct sgc__handle {
     sgc__http http;
     sgc__link idle; /* among those not in use, longest idle first; or alone */
     unsigned number;
+    unsigned sibling;        /* number of one that was set up for its endpoint before it */
     int64_t warm_until;      /* until then its endpoint needs no look-up */
     sgc__transfer *transfer; /* that it is in use by, or NULL */
 } sgc__handle;

@@ -270,6 +270,11 @@ void sgc__http_free(sgc__http *http)
     http->endpoint = NULL;
 }
 
+const char *sgc_curl_version(void)
+{
+    return curl_version_info(CURLVERSION_NOW)->version;
+}
+
 CURLcode sgc__http_prepare(sgc__http *http, sgc_endpoint *endpoint)
 {
     CURLcode code;

@@ -135,14 +135,28 @@ sgc_str sgc__arena_copy(sgc__arena *arena, sgc_str text)
     return (sgc_str){copy, text.len};
 }
 
+static void chunks_free(sgc__chunk *chunk)
+{
+    while (chunk) {
+        sgc__chunk *next = chunk->next;
+        sgc__release(chunk);
+        chunk = next;
+    }
+}
+
 void sgc__arena_free(sgc__arena *arena)
 {
-    while (arena->chunk) {
-        sgc__chunk *next = arena->chunk->next;
-        sgc__release(arena->chunk);
-        arena->chunk = next;
-    }
-    arena->used = arena->room = 0;
+    chunks_free(arena->chunk);
+    sgc__arena_init(arena);
+}
+
+void sgc__arena_reset(sgc__arena *arena)
+{
+    if (!arena->chunk)
+        return;
+    chunks_free(arena->chunk->next);
+    arena->chunk->next = NULL;
+    arena->used = 0;
 }
 
 /* ------------------------------------------------------------------ hash */

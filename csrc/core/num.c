@@ -14,9 +14,9 @@ typedef struct {
     const char *digits;     /* first significant digit, the point still inside */
     const char *digits_end; /* behind the last digit */
     uint64_t mantissa;
-    int64_t exponent;       /* of the mantissa */
+    int64_t exponent; /* of the mantissa */
     bool negative;
-    bool cut;               /* digits other than 0 follow the 19 kept ones */
+    bool cut; /* digits other than 0 follow the 19 kept ones */
 } decimal;
 
 enum { KEPT_DIGITS = 19, EXPONENT_CEILING = 100000000 };

@@ -88,7 +88,7 @@ static const char *meta_read(sgc__reader *r, const char *p, const char *line, in
     if (found == SIZE_MAX)
         return sgc__reader_no_memory(r);
     ps->current = found;
-    ps->model.usable = false; /* the next sample may be of another family */
+    ps->models[0].usable = ps->models[1].usable = false; /* the next sample may be of another family */
     p = meta_text_read(r, p, kind, &ps->families.list[found]);
     if (p && ps->strict)
         broken = sgc__strict_meta(ps->strict, ps, found, kind, &r->status);
@@ -119,7 +119,9 @@ static const char *hash_read(sgc__reader *r, const char *line)
         return sgc__fail_at(r, "expected a space after #", p - (p > line + 1));
     p = sgc__blanks_read(r, p);
     stop = sgc__scan_token(p, end);
-    kind = stop < end && (*stop == ' ' || (!r->om && *stop == '\t')) ? keyword_kind(r, (sgc_str){p, (size_t)(stop - p)}) : 0;
+    kind = stop < end && (*stop == ' ' || (!r->om && *stop == '\t'))
+               ? keyword_kind(r, (sgc_str){p, (size_t)(stop - p)})
+               : 0;
     if (kind)
         return meta_read(r, r->om ? stop + 1 : sgc__scan_blanks(stop, end), line, kind);
     if (r->om)
@@ -164,7 +166,8 @@ static const char *openmetrics_read(sgc__reader *r, const char *p)
         if (*p == '#' && is_eof_line(p, end))
             return eof_read(r, p);
         p = *p == '#' ? hash_read(r, p) : sgc__sample_read(r, p);
-        sgc__arena_free(&r->ps->scratch);
+        if (r->ps->scratch.used)
+            sgc__arena_reset(&r->ps->scratch);
     }
     return p ? sgc__fail_at(r, "truncated: the page ends without # EOF", p) : NULL;
 }
@@ -184,7 +187,8 @@ static const char *text_read(sgc__reader *r, const char *p)
             p = sgc__line_end_read(r, p, "expected a newline after the carriage return");
         else
             p = sgc__sample_read(r, p);
-        sgc__arena_free(&r->ps->scratch);
+        if (r->ps->scratch.used)
+            sgc__arena_reset(&r->ps->scratch);
     }
     return p;
 }
@@ -207,7 +211,8 @@ static bool ends_in_eof(const char *data, size_t len)
     return len >= 5 && memcmp(data + len - 5, "# EOF", 5) == 0 && (len == 5 || data[len - 6] == '\n');
 }
 
-sgc_status sgc__parser_run(sgc__parser *ps, const char *data, size_t len, const sgc_options *options, sgc_error *err)
+sgc_status sgc__parser_run(sgc__parser *ps, const char *data, size_t len, const sgc_options *options,
+                           sgc_error *err)
 {
     sgc__reader r = {.ps = ps, .status = SGC_OK};
     const char *mark = byte_order_mark(data, len);
@@ -236,7 +241,8 @@ void sgc__parser_free(sgc__parser *ps)
 {
     sgc__families_free(&ps->families);
     sgc__release(ps->labels);
-    sgc__release(ps->model.spans);
+    sgc__release(ps->models[0].spans);
+    sgc__release(ps->models[1].spans);
     sgc__arena_free(&ps->scratch);
     sgc__arena_free(&ps->kept);
     sgc__strict_free(ps->strict);

@@ -52,8 +52,8 @@ typedef struct sgc__family {
     uint32_t n_samples;
     uint32_t first; /* index of its first and last sample */
     uint32_t last;
-    uint8_t type;   /* sgc_type */
-    uint8_t seen;   /* strict reading: the metadata lines it had */
+    uint8_t type; /* sgc_type */
+    uint8_t seen; /* strict reading: the metadata lines it had */
 } sgc__family;
 
 /* All families of a page, in order of appearance. */
@@ -96,7 +96,13 @@ typedef struct sgc__span {
     bool escaped;
 } sgc__span;
 
-#define SGC__CHANGED_MORE UINT32_MAX
+#define SGC__CHANGED_ALL UINT64_MAX
+
+/* A set of labels by their places; those from the 64th on share a bit. */
+static inline uint64_t sgc__label_bit(uint32_t i)
+{
+    return UINT64_C(1) << (i < 63 ? i : 63);
+}
 
 /* A sample as the parser hands it on. Everything but what points into the page
  * is valid during the call alone. */
@@ -105,37 +111,44 @@ typedef struct sgc__sample {
     const sgc_label *labels; /* in page order; NULL: as `spans` say. Read by sgc__label_at */
     const sgc__span *spans;
     uint32_t n_labels;
-    uint32_t changed;        /* the one label whose value differs from the sample before, of the
-                                same name and labels; SGC__CHANGED_MORE where that is not so */
+    uint32_t moved; /* labels from moved_from on stand so far behind their spans; wraps */
+    uint32_t moved_from;
+    uint64_t shape;          /* equal for samples of one family with the same name and label names
+                                in the same places; 0: not known */
+    uint64_t changed;        /* sgc__label_bit of each label whose value differs from the sample
+                                before, of the same family, name and labels; or SGC__CHANGED_ALL */
     uint32_t family;         /* index */
     const char *labels_text; /* the first label on the page */
     bool odd;                /* a name has escapes or stands late: the labels cannot be read
                                 again from labels_text with plain names */
     bool exemplar;
     double value;
-    double timestamp;        /* seconds; NaN where there is none */
+    double timestamp; /* seconds; NaN where there is none */
     sgc__exemplar ex;
-    const char *line;        /* its first byte */
-    const char *value_text;  /* where its value stands */
-    const char *next;        /* where the next line begins */
+    const char *line;       /* its first byte */
+    const char *value_text; /* where its value stands */
+    const char *next;       /* where the next line begins */
 } sgc__sample;
 
 /* The i-th label of a sample, in page order. */
 static inline sgc_label sgc__label_at(const sgc__sample *s, uint32_t i)
 {
     const sgc__span *span;
+    const char *line;
 
     if (s->labels)
         return s->labels[i];
     span = &s->spans[i];
-    return (sgc_label){{s->line + span->name_at, span->name_len}, {s->line + span->value_at, span->value_len},
-                       span->escaped};
+    line = s->line + (i >= s->moved_from ? (int32_t)s->moved : 0);
+    return (sgc_label){
+        {line + span->name_at, span->name_len}, {line + span->value_at, span->value_len}, span->escaped};
 }
 
-/* The last sample line, for the next one to be compared with. */
+/* A sample line, for the ones behind it to be compared with. */
 typedef struct sgc__model {
     bool usable;
     uint32_t series_len; /* up to behind the closing brace */
+    uint32_t expected;   /* the label that most likely differs next, or n_labels */
     uint32_t n_spans_room;
     sgc__span *spans;
     sgc__sample sample;
@@ -157,10 +170,11 @@ typedef struct sgc__parser {
     uint64_t n_samples;
     sgc_label *labels;
     size_t labels_room;
-    sgc__model model;
-    sgc__arena scratch; /* what the current line needs */
-    sgc__arena kept;    /* names whose escapes were resolved: the page's own bytes hold the others */
-    sgc__strict *strict; /* OpenMetrics with strict=True, else NULL */
+    uint64_t n_shapes;
+    sgc__model models[2]; /* the last line's, and that of the last line of another kind */
+    sgc__arena scratch;   /* what the current line needs */
+    sgc__arena kept;      /* names whose escapes were resolved: the page's own bytes hold the others */
+    sgc__strict *strict;  /* OpenMetrics with strict=True, else NULL */
 } sgc__parser;
 
 /* Reads the whole page; stops at the first error, which fills *err. */

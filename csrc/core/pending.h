@@ -12,7 +12,7 @@ typedef struct sgc__link {
     struct sgc__link *prev, *next;
 } sgc__link;
 
-#define SGC__OF(link, type, member) ((type *)(void *)((char *)(link)-offsetof(type, member)))
+#define SGC__OF(link, type, member) ((type *)(void *)((char *)(link) - offsetof(type, member)))
 
 static inline void sgc__list_init(sgc__link *list)
 {

@@ -93,7 +93,8 @@ static bool conditions_copy(sgc_plan *plan, const sgc_extract *from, sgc_extract
     for (size_t i = 0; i < from->n_where; i++) {
         list[i] = from->where[i];
         list[i].label = sgc__arena_copy(&plan->arena, from->where[i].label);
-        if (!list[i].label.ptr || !strings_copy(plan, from->where[i].values, from->where[i].n_values, &list[i].values))
+        if (!list[i].label.ptr ||
+            !strings_copy(plan, from->where[i].values, from->where[i].n_values, &list[i].values))
             return false;
     }
     to->where = list;
@@ -115,7 +116,8 @@ static bool extract_copy(sgc_plan *plan, const sgc_extract *from, sgc_extract *t
 static sgc_str full_name(sgc_plan *plan, sgc_str prefix, sgc_str name)
 {
     char *text = prefix.len <= SIZE_MAX - name.len - 1
-                     ? sgc__arena_alloc(&plan->arena, prefix.len + name.len + 1, 1) : NULL;
+                     ? sgc__arena_alloc(&plan->arena, prefix.len + name.len + 1, 1)
+                     : NULL;
 
     if (!text)
         return (sgc_str){NULL, 0};
@@ -150,7 +152,8 @@ static bool want_add(sgc_plan *plan, sgc_str name, uint32_t rank)
 static bool rooms_make(sgc_plan *plan, size_t more)
 {
     sgc_extract *extracts = sgc__resize(plan->extracts, plan->n_extracts + 1, sizeof *extracts);
-    uint32_t *label_extracts = sgc__resize(plan->label_extracts, plan->n_label_extracts + 1, sizeof *label_extracts);
+    uint32_t *label_extracts =
+        sgc__resize(plan->label_extracts, plan->n_label_extracts + 1, sizeof *label_extracts);
     sgc__wanted_name *names;
     sgc__want *wants;
 
@@ -209,7 +212,8 @@ sgc_status sgc_plan_add(sgc_plan *plan, const sgc_extract *extract, sgc_error *e
         !extract_copy(plan, extract, &copy) || !rooms_make(plan, more))
         return sgc__fail_memory(err);
     for (size_t i = 0; i < more; i++) {
-        sgc_str name = full_name(plan, plan->prefixes[i % plan->n_prefixes], extract->names[i / plan->n_prefixes]);
+        sgc_str name =
+            full_name(plan, plan->prefixes[i % plan->n_prefixes], extract->names[i / plan->n_prefixes]);
         if (!name.ptr || !want_add(plan, name, (uint32_t)i)) {
             roll_back(plan, names_before, wants_before);
             return sgc__fail_memory(err);

@@ -38,11 +38,12 @@ const char *sgc__gap_read(sgc__reader *r, const char *p, const char *expected);
 const char *sgc__name_read(sgc__reader *r, const char *p, sgc_str *name, bool *odd);
 /* A name that outlives the line; false: out of memory. */
 bool sgc__name_keep(sgc__parser *ps, sgc_str *name);
-/* A sample line that is the last one but for label values, handed to the
+/* A sample line that is one of the models' but for label values, handed to the
  * receiver; NULL with status OK: it is not, read it as any other. */
 const char *sgc__repeat_read(sgc__reader *r, const char *p);
-/* Makes `s`, whose series ends before `series_end`, the line to compare with. */
-void sgc__model_set(sgc__parser *ps, const sgc__sample *s, const char *series_end);
+/* Makes `s`, whose series ends before `series_end`, the first model; what that
+ * was becomes the second. Tells `s` its shape. */
+void sgc__model_set(sgc__parser *ps, sgc__sample *s, const char *series_end);
 /* A whole token that is not empty as a value of the format; false: it is none. */
 bool sgc__value_token_read(sgc_str token, bool om, double *value);
 /* From behind the series: value, what may follow it, the end of the line. */

@@ -58,7 +58,8 @@ static const char *histogram_fault(const histogram *h, const sgc_hist *hist)
     if (h->has_count && !(h->count >= 0))
         return "the count is negative or NaN";
     fault = sgc__hist_fault(hist->bounds, hist->counts, hist->n);
-    return !fault && h->has_count && h->count != hist->count ? "the count differs from the +Inf bucket" : fault;
+    return !fault && h->has_count && h->count != hist->count ? "the count differs from the +Inf bucket"
+                                                             : fault;
 }
 
 /* The answer's entry for that value of the `by` label; NULL: no memory. */

@@ -6,6 +6,11 @@
  * checked with it, so that comparing is all there is to do; only the values
  * that differ are looked at. A line that differs in anything else, or holds
  * escapes or text beyond ASCII where it differs, is left to sample.c.
+ *
+ * Which value differs is mostly the same from line to line, so that one is
+ * tried first: two comparisons of lengths that the CPU has seen before. The
+ * buckets and the count of a histogram may take turns, so that two lines are
+ * kept to compare with.
  */
 #include "reader.h"
 #include "simd.h"
@@ -24,22 +29,35 @@ static bool spans_room(sgc__model *model, uint32_t n)
     return true;
 }
 
-void sgc__model_set(sgc__parser *ps, const sgc__sample *s, const char *series_end)
+static void models_swap(sgc__parser *ps)
 {
-    sgc__model *model = &ps->model;
+    sgc__model first = ps->models[0];
+
+    ps->models[0] = ps->models[1];
+    ps->models[1] = first;
+}
+
+void sgc__model_set(sgc__parser *ps, sgc__sample *s, const char *series_end)
+{
+    sgc__model *model = &ps->models[0];
     size_t len = (size_t)(series_end - s->line);
 
+    if (model->usable)
+        models_swap(ps);
     model->usable = !s->odd && !s->exemplar && s->n_labels && s->name.ptr == s->line && len < UINT32_MAX &&
                     spans_room(model, s->n_labels);
     if (!model->usable)
         return; /* without memory for it the next line is read as any other */
+    s->shape = ++ps->n_shapes;
     model->series_len = (uint32_t)len;
+    model->expected = s->n_labels;
     model->sample = *s;
+    model->sample.moved = model->sample.moved_from = 0;
     for (uint32_t i = 0; i < s->n_labels; i++) {
         const sgc_label *label = &s->labels[i];
-        model->spans[i] = (sgc__span){(uint32_t)(label->name.ptr - s->line), (uint32_t)label->name.len,
-                                      (uint32_t)(label->value.ptr - s->line), (uint32_t)label->value.len,
-                                      label->escaped};
+        model->spans[i] =
+            (sgc__span){(uint32_t)(label->name.ptr - s->line), (uint32_t)label->name.len,
+                        (uint32_t)(label->value.ptr - s->line), (uint32_t)label->value.len, label->escaped};
     }
 }
 
@@ -47,8 +65,8 @@ void sgc__model_set(sgc__parser *ps, const sgc__sample *s, const char *series_en
  * `at` is where they begin to differ, in the model's line; `*shift` is how far
  * the line stands behind the model's before that value, and becomes how far
  * behind it. NULL: something else differs. */
-static const char *value_replace(sgc__span *span, const char *line, const char *p, const char *end, uint32_t at,
-                                 uint32_t *shift, uint64_t longest)
+static const char *value_replace(sgc__span *span, const char *line, const char *p, const char *end,
+                                 uint32_t at, uint32_t *shift, uint64_t longest)
 {
     const char *stop;
     uint32_t len;
@@ -75,59 +93,119 @@ static void spans_shift(sgc__span *span, const sgc__span *end, uint32_t shift)
     }
 }
 
+/* The line at p, where it differs from the model's in the value of the expected
+ * label alone: plain ASCII, read whole. Returns the end of the series; NULL: it
+ * is another line, and nothing has been changed. */
+static const char *expected_match(sgc__model *model, const char *p, const char *end, uint64_t longest)
+{
+    sgc__sample *s = &model->sample;
+    sgc__span *span = &model->spans[model->expected];
+    size_t head = span->value_at, behind = head + span->value_len, tail = model->series_len - behind, len;
+    const char *stop;
+
+    if ((size_t)(end - p) < head || memcmp(p, s->line, head) != 0)
+        return NULL;
+    stop = sgc__plain_end(p + head, end);
+    len = (size_t)(stop - p) - head;
+    if ((size_t)(end - stop) < tail || len > longest || head + len + tail >= UINT32_MAX ||
+        memcmp(stop, s->line + behind, tail) != 0)
+        return NULL;
+    s->changed = sgc__label_bit(model->expected);
+    s->moved += (uint32_t)len - span->value_len;
+    s->moved_from = model->expected + 1;
+    model->series_len += (uint32_t)len - span->value_len;
+    span->value_len = (uint32_t)len;
+    span->escaped = false;
+    return stop + tail;
+}
+
 /* Compares the line at p with the model's, and makes the model's spans those of
- * the line. Returns the end of the series; NULL where it does not fit, and the
- * spans are spoiled. Distances wrap around, so that they may be negative. */
-static const char *series_match(sgc__model *model, const char *p, const char *end, uint64_t longest)
+ * the line. Returns the end of the series; NULL where it does not fit. The model
+ * is then of no more use, unless not even the names before the first value fit.
+ * Distances wrap around, so that they may be negative. */
+static const char *any_match(sgc__model *model, const char *p, const char *end, uint64_t longest)
 {
     const char *line = p, *old_line = model->sample.line, *old = old_line, *old_end = old + model->series_len;
     sgc__span *span = model->spans, *last = span + model->sample.n_labels;
-    uint32_t shift = 0, changes = 0;
+    uint64_t changed = 0;
+    uint32_t shift = 0, at, k = 0;
 
+    spans_shift(span + model->sample.moved_from, last, model->sample.moved);
+    model->sample.moved = model->sample.moved_from = 0;
     for (;;) {
         size_t left = (size_t)(old_end - old), room = (size_t)(end - p);
         size_t same = sgc__common_prefix(p, old, left < room ? left : room);
-        uint32_t at;
 
         p += same;
         old += same;
         if (old == old_end)
             break;
         at = (uint32_t)(old - old_line);
+        if (at < model->spans->value_at)
+            return NULL;
+        model->usable = false;
         for (; span < last && span->value_at + span->value_len < at; span++)
             spans_shift(span, span + 1, shift);
         if (span == last)
             return NULL;
-        model->sample.changed = changes++ ? SGC__CHANGED_MORE : (uint32_t)(span - model->spans);
+        k = (uint32_t)(span - model->spans);
+        changed |= sgc__label_bit(k);
         old = old_line + span->value_at + span->value_len;
         p = value_replace(span++, line, p, end, at, &shift, longest);
         if (!p)
             return NULL;
     }
     spans_shift(span, last, shift);
+    model->usable = true;
     model->series_len += shift;
+    model->sample.changed = changed;
+    if (changed && (model->expected >= 63 || !(changed & sgc__label_bit(model->expected))))
+        model->expected = k;
     return p;
+}
+
+static const char *series_match(sgc__model *model, const char *p, const char *end, uint64_t longest)
+{
+    const char *series_end = NULL;
+
+    if (!model->usable)
+        return NULL;
+    if (SGC_LIKELY(model->expected < model->sample.n_labels))
+        series_end = expected_match(model, p, end, longest);
+    return series_end ? series_end : any_match(model, p, end, longest);
+}
+
+/* The series of the line at p by one of the models, which is then the first. */
+static const char *models_match(sgc__parser *ps, const char *p, uint64_t longest)
+{
+    const char *series_end = series_match(&ps->models[0], p, ps->end, longest);
+
+    if (!series_end && (series_end = series_match(&ps->models[1], p, ps->end, longest))) {
+        models_swap(ps);
+        ps->models[0].sample.changed = SGC__CHANGED_ALL; /* the sample before is of the other kind */
+        ps->current = ps->models[0].sample.family;
+    }
+    return series_end;
 }
 
 const char *sgc__repeat_read(sgc__reader *r, const char *p)
 {
     sgc__parser *ps = r->ps;
-    sgc__model *model = &ps->model;
+    const char *series_end = models_match(ps, p, ps->options.limits.label_value_length), *next;
+    sgc__model *model = &ps->models[0];
     sgc__sample *s = &model->sample;
-    const char *series_end, *next;
 
-    series_end = series_match(model, p, ps->end, ps->options.limits.label_value_length);
-    if (!series_end || series_end == ps->end) {
-        model->usable = false;
+    if (!series_end)
         return NULL;
-    }
     s->labels_text = p + (s->labels_text - s->line);
     s->line = s->name.ptr = p;
     s->labels = NULL;
     s->spans = model->spans;
     s->timestamp = NAN;
     s->value_text = series_end + 1;
-    next = r->short_numbers && *series_end == ' ' ? sgc__short_value(series_end + 1, ps->end, &s->value) : NULL;
+    next = r->short_numbers && series_end < ps->end && *series_end == ' '
+               ? sgc__short_value(series_end + 1, ps->end, &s->value)
+               : NULL;
     if (!next) {
         next = sgc__rest_read(r, series_end, s);
         s->ex.labels = s->exemplar ? ps->labels + s->n_labels : NULL;

@@ -259,7 +259,8 @@ static bool word_fits(sgc_str token, bool om)
 
     if (!om || (first >= '0' && first <= '9') || first == '.')
         return true;
-    return sgc__eq(token, SGC__STR("NaN")) || sgc__eq(token, SGC__STR("+Inf")) || sgc__eq(token, SGC__STR("-Inf"));
+    return sgc__eq(token, SGC__STR("NaN")) || sgc__eq(token, SGC__STR("+Inf")) ||
+           sgc__eq(token, SGC__STR("-Inf"));
 }
 
 bool sgc__value_token_read(sgc_str token, bool om, double *value)
@@ -391,8 +392,8 @@ static bool family_resolve(sgc__parser *ps, sgc__sample *s)
         if (s->name.ptr[cut] != '_')
             continue;
         found = sgc__families_find(families, (sgc_str){s->name.ptr, cut});
-        if (found != SIZE_MAX && !sgc__suffix_fits(families->list[found].type,
-                                                   (sgc_str){s->name.ptr + cut, s->name.len - cut}))
+        if (found != SIZE_MAX &&
+            !sgc__suffix_fits(families->list[found].type, (sgc_str){s->name.ptr + cut, s->name.len - cut}))
             found = SIZE_MAX;
         break; /* every suffix has one underscore, in front */
     }
@@ -449,15 +450,14 @@ const char *sgc__sample_read(sgc__reader *r, const char *p)
     const char *end = r->ps->end, *series_end;
     sgc__sample s;
 
-    if (r->ps->model.usable) {
-        series_end = sgc__repeat_read(r, p);
-        if (series_end || r->status != SGC_OK)
-            return series_end;
-    }
+    series_end = sgc__repeat_read(r, p);
+    if (series_end || r->status != SGC_OK)
+        return series_end;
     s.line = p;
     s.name = (sgc_str){NULL, 0};
     s.n_labels = 0;
-    s.changed = SGC__CHANGED_MORE;
+    s.shape = 0;
+    s.changed = SGC__CHANGED_ALL;
     s.odd = s.exemplar = false;
     if (*p == '"')
         return sgc__fail_at(r, "a quoted name belongs inside braces", p);

@@ -24,7 +24,7 @@
 
 /* Through the allocator seam. Sizes are products of checked counts: a product
  * that overflows gives NULL like an exhausted heap. */
-void *sgc__alloc(size_t count, size_t size);  /* zeroed */
+void *sgc__alloc(size_t count, size_t size); /* zeroed */
 void *sgc__resize(void *ptr, size_t count, size_t size);
 void sgc__release(void *ptr);
 
@@ -41,6 +41,7 @@ void *sgc__arena_alloc(sgc__arena *arena, size_t count, size_t size); /* aligned
 /* A copy of the bytes, NUL-terminated beside its length; ptr NULL: no memory. */
 sgc_str sgc__arena_copy(sgc__arena *arena, sgc_str text);
 void sgc__arena_free(sgc__arena *arena);
+void sgc__arena_reset(sgc__arena *arena); /* frees all but the latest chunk, which is used again */
 
 /* A growing buffer with a ceiling. Reaching it is SGC_LIMIT, never a cut; a
  * failed append leaves the buffer empty and its memory freed. */
@@ -95,8 +96,8 @@ sgc_status sgc__fail_limit(sgc_error *err, const char *limit, uint64_t allowed);
 /* The offending byte is `at`; line and column are counted from `data`. */
 sgc_status sgc__fail_syntax(sgc_error *err, const char *reason, const char *data, size_t len, const char *at);
 /* A limit of the page that was passed at `at`. */
-sgc_status sgc__fail_limit_at(sgc_error *err, const char *limit, uint64_t allowed, const char *data, size_t len,
-                              const char *at);
+sgc_status sgc__fail_limit_at(sgc_error *err, const char *limit, uint64_t allowed, const char *data,
+                              size_t len, const char *at);
 
 /* Writes `text` as printable ASCII, other bytes as \xNN, cut to size - 1. */
 void sgc__escape(char *out, size_t size, sgc_str text);

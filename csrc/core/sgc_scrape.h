@@ -18,6 +18,9 @@
 extern "C" {
 #endif
 
+/* The libcurl that is linked: "7.88.1". */
+const char *sgc_curl_version(void);
+
 /* -------------------------------------------------------------- failures */
 
 /* The kind of a failure decides which exception a caller sees. */
@@ -35,39 +38,39 @@ typedef enum {
 } sgc_fail_kind;
 
 /* X(name, slug, kind): the closed list of reasons a scrape can fail for. */
-#define SGC_REASON_LIST(X)                                                     \
-    X(NONE, "", SCRAPE)                                                        \
-    X(CONNECT_FAILED, "connect_failed", CONNECT)                               \
-    X(RESOLVE_FAILED, "resolve_failed", CONNECT)                               \
-    X(LOCAL_RESOURCE, "local_resource", CONNECT)                               \
-    X(TIMEOUT_RESOLVE, "timeout_resolve", TIMEOUT)                             \
-    X(TIMEOUT_CONNECT, "timeout_connect", TIMEOUT)                             \
-    X(TIMEOUT_TLS, "timeout_tls", TIMEOUT)                                     \
-    X(TIMEOUT_FIRST_BYTE, "timeout_first_byte", TIMEOUT)                       \
-    X(TIMEOUT_BODY, "timeout_body", TIMEOUT)                                   \
-    X(HTTP_STATUS, "http_status", STATUS)                                      \
-    X(REDIRECT, "redirect", STATUS)                                            \
-    X(TLS_EXPIRED, "tls_expired", TLS)                                         \
-    X(TLS_UNTRUSTED, "tls_untrusted", TLS)                                     \
-    X(TLS_HOSTNAME, "tls_hostname", TLS)                                       \
-    X(TLS_HANDSHAKE, "tls_handshake", TLS)                                     \
-    X(TLS_CONFIG, "tls_config", TLS)                                           \
-    X(UNSUPPORTED_SCHEME, "unsupported_scheme", REFUSED)                       \
-    X(BAD_URL, "bad_url", REFUSED)                                             \
-    X(HOST_NOT_ALLOWED, "host_not_allowed", REFUSED)                           \
-    X(PORT_NOT_ALLOWED, "port_not_allowed", REFUSED)                           \
-    X(ADDRESS_NOT_ALLOWED, "address_not_allowed", REFUSED)                     \
-    X(NOT_EXPOSITION, "not_exposition", NOT_PAGE)                              \
-    X(MALFORMED, "malformed", EXPOSITION)                                      \
-    X(LIMIT, "limit_exceeded", LIMIT)                                          \
-    X(FRAMING, "framing", SCRAPE)                                              \
-    X(TRUNCATED, "truncated", SCRAPE)                                          \
-    X(ENCODING, "encoding", SCRAPE)                                            \
-    X(HEADERS_TOO_LARGE, "headers_too_large", SCRAPE)                          \
-    X(RESET, "reset", SCRAPE)                                                  \
-    X(EMPTY_REPLY, "empty_reply", SCRAPE)                                      \
-    X(CANCELLED, "cancelled", SCRAPE)                                          \
-    X(TRANSFER, "transfer", SCRAPE)                                            \
+#define SGC_REASON_LIST(X)                                 \
+    X(NONE, "", SCRAPE)                                    \
+    X(CONNECT_FAILED, "connect_failed", CONNECT)           \
+    X(RESOLVE_FAILED, "resolve_failed", CONNECT)           \
+    X(LOCAL_RESOURCE, "local_resource", CONNECT)           \
+    X(TIMEOUT_RESOLVE, "timeout_resolve", TIMEOUT)         \
+    X(TIMEOUT_CONNECT, "timeout_connect", TIMEOUT)         \
+    X(TIMEOUT_TLS, "timeout_tls", TIMEOUT)                 \
+    X(TIMEOUT_FIRST_BYTE, "timeout_first_byte", TIMEOUT)   \
+    X(TIMEOUT_BODY, "timeout_body", TIMEOUT)               \
+    X(HTTP_STATUS, "http_status", STATUS)                  \
+    X(REDIRECT, "redirect", STATUS)                        \
+    X(TLS_EXPIRED, "tls_expired", TLS)                     \
+    X(TLS_UNTRUSTED, "tls_untrusted", TLS)                 \
+    X(TLS_HOSTNAME, "tls_hostname", TLS)                   \
+    X(TLS_HANDSHAKE, "tls_handshake", TLS)                 \
+    X(TLS_CONFIG, "tls_config", TLS)                       \
+    X(UNSUPPORTED_SCHEME, "unsupported_scheme", REFUSED)   \
+    X(BAD_URL, "bad_url", REFUSED)                         \
+    X(HOST_NOT_ALLOWED, "host_not_allowed", REFUSED)       \
+    X(PORT_NOT_ALLOWED, "port_not_allowed", REFUSED)       \
+    X(ADDRESS_NOT_ALLOWED, "address_not_allowed", REFUSED) \
+    X(NOT_EXPOSITION, "not_exposition", NOT_PAGE)          \
+    X(MALFORMED, "malformed", EXPOSITION)                  \
+    X(LIMIT, "limit_exceeded", LIMIT)                      \
+    X(FRAMING, "framing", SCRAPE)                          \
+    X(TRUNCATED, "truncated", SCRAPE)                      \
+    X(ENCODING, "encoding", SCRAPE)                        \
+    X(HEADERS_TOO_LARGE, "headers_too_large", SCRAPE)      \
+    X(RESET, "reset", SCRAPE)                              \
+    X(EMPTY_REPLY, "empty_reply", SCRAPE)                  \
+    X(CANCELLED, "cancelled", SCRAPE)                      \
+    X(TRANSFER, "transfer", SCRAPE)                        \
     X(OUT_OF_MEMORY, "out_of_memory", MEMORY)
 
 typedef enum {
@@ -123,18 +126,18 @@ typedef struct sgc_header {
 } sgc_header;
 
 typedef struct sgc_endpoint_options {
-    sgc_str url;     /* http or https; no user info */
-    double timeout;  /* seconds, whole scrape from submission; 0.001 to 3600 */
+    sgc_str url;    /* http or https; no user info */
+    double timeout; /* seconds, whole scrape from submission; 0.001 to 3600 */
     const sgc_header *headers;
     size_t n_headers;
     sgc_str user_agent;
-    sgc_str bearer_token;  /* ptr NULL: none */
-    sgc_str basic_user;    /* ptr NULL: none */
+    sgc_str bearer_token; /* ptr NULL: none */
+    sgc_str basic_user;   /* ptr NULL: none */
     sgc_str basic_password;
-    sgc_str ca_file;       /* PEM; ptr NULL: the system's */
-    sgc_str client_cert;   /* PEM; ptr NULL: none */
-    sgc_str client_key;    /* ptr NULL: inside client_cert */
-    bool verify;           /* certificate and host name */
+    sgc_str ca_file;     /* PEM; ptr NULL: the system's */
+    sgc_str client_cert; /* PEM; ptr NULL: none */
+    sgc_str client_key;  /* ptr NULL: inside client_cert */
+    bool verify;         /* certificate and host name */
     sgc_limits limits;
 } sgc_endpoint_options;
 
@@ -169,19 +172,19 @@ typedef struct sgc_timings {
 } sgc_timings;
 
 typedef struct sgc_result {
-    uint64_t id;          /* what submit gave */
-    sgc_failure failure;  /* reason NONE: a good scrape */
-    double started;       /* seconds since 1970 at submission */
+    uint64_t id;         /* what submit gave */
+    sgc_failure failure; /* reason NONE: a good scrape */
+    double started;      /* seconds since 1970 at submission */
     sgc_timings timings;
-    int status;           /* HTTP status, 0 before one came */
-    sgc_framing framing;  /* how the end of the body was told */
-    sgc_format format;    /* by Content-Type */
-    bool reused;          /* over a kept connection */
-    bool retried;         /* a kept connection had died; asked again on a new one */
-    uint64_t wire_bytes;  /* of the body, as sent */
-    char *body;           /* inflated; NULL where the scrape failed */
+    int status;          /* HTTP status, 0 before one came */
+    sgc_framing framing; /* how the end of the body was told */
+    sgc_format format;   /* by Content-Type */
+    bool reused;         /* over a kept connection */
+    bool retried;        /* a kept connection had died; asked again on a new one */
+    uint64_t wire_bytes; /* of the body, as sent */
+    char *body;          /* inflated; NULL where the scrape failed */
     size_t body_len;
-    sgc_fold *fold;       /* NULL where it failed or no plan was given */
+    sgc_fold *fold; /* NULL where it failed or no plan was given */
 } sgc_result;
 
 /* Frees the result, its body and its fold; each may be taken out before by
@@ -194,7 +197,7 @@ void sgc_body_free(char *body);
 typedef struct sgc_scraper sgc_scraper;
 
 typedef struct sgc_scraper_options {
-    sgc_guard *guard;        /* retained; NULL: every target is allowed */
+    sgc_guard *guard;         /* retained; NULL: every target is allowed */
     unsigned max_connections; /* open at once */
     unsigned max_lookups;     /* name look-ups in flight */
 } sgc_scraper_options;
@@ -217,8 +220,8 @@ sgc_status sgc_scraper_submit(sgc_scraper *scraper, sgc_endpoint *endpoint, sgc_
  * milliseconds), sgc_scraper_wake is called or nothing is pending, and moves up
  * to `cap` results into `results`. A failed scrape is a result, not a failure.
  * BUSY where another thread is inside. */
-sgc_status sgc_scraper_wait(sgc_scraper *scraper, int timeout_ms, sgc_result **results, size_t cap,
-                            size_t *n, sgc_error *err);
+sgc_status sgc_scraper_wait(sgc_scraper *scraper, int timeout_ms, sgc_result **results, size_t cap, size_t *n,
+                            sgc_error *err);
 
 /* Ends one pending scrape (0: all) with the reason CANCELLED, which the next
  * wait returns; unknown ids are ignored. Any thread. */

@@ -74,8 +74,9 @@ static inline const char *sgc__plain_end(const char *p, const char *end)
 #if defined(SGC__SSE2)
     for (; end - p >= 16; p += 16) {
         __m128i x = _mm_loadu_si128((const __m128i *)p);
-        __m128i stop = _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(x, _mm_set1_epi8('"')), _mm_cmpeq_epi8(x, _mm_set1_epi8('\\'))),
-                                    _mm_or_si128(_mm_cmpeq_epi8(x, _mm_set1_epi8('\n')), x));
+        __m128i stop = _mm_or_si128(
+            _mm_or_si128(_mm_cmpeq_epi8(x, _mm_set1_epi8('"')), _mm_cmpeq_epi8(x, _mm_set1_epi8('\\'))),
+            _mm_or_si128(_mm_cmpeq_epi8(x, _mm_set1_epi8('\n')), x));
         unsigned found = (unsigned)_mm_movemask_epi8(stop);
         if (found)
             return p + __builtin_ctz(found);
@@ -120,27 +121,6 @@ static inline const char *sgc__ascii_end(const char *p, const char *end)
     while (p < end && (unsigned char)*p < 0x80)
         p++;
     return p;
-}
-
-/* Are the n bytes equal? */
-static inline bool sgc__same(const char *a, const char *b, size_t n)
-{
-#if defined(SGC__SSE2)
-    __m128i same;
-    size_t i = 16;
-
-    if (n < 16)
-        return memcmp(a, b, n) == 0;
-    same = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)a), _mm_loadu_si128((const __m128i *)b));
-    for (; i + 16 <= n; i += 16)
-        same = _mm_and_si128(same, _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(a + i)),
-                                                  _mm_loadu_si128((const __m128i *)(b + i))));
-    a += n - 16, b += n - 16;
-    same = _mm_and_si128(same, _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)a), _mm_loadu_si128((const __m128i *)b)));
-    return _mm_movemask_epi8(same) == 0xffff;
-#else
-    return memcmp(a, b, n) == 0;
-#endif
 }
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__

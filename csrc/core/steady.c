@@ -117,8 +117,9 @@ static sgc_status sample_learn(void *self, const sgc__parser *parser, const sgc_
 {
     student *student = self;
 
-    student->usable = student->usable && ends_its_line(s) &&
-                      line_add(student->steady, (size_t)(s->value_text - student->last), (size_t)(s->next - s->value_text));
+    student->usable =
+        student->usable && ends_its_line(s) &&
+        line_add(student->steady, (size_t)(s->value_text - student->last), (size_t)(s->next - s->value_text));
     student->last = s->next;
     return sgc__folder_sample(&student->steady->folder, parser, s);
 }
@@ -158,20 +159,20 @@ static bool targets_make(sgc_steady *steady, const feed_log *log)
 
 /* Keeps what the page taught, where it can be used: without memory for it the
  * next page is read in full again. */
-static void remember(sgc_steady *steady, const student *student, const feed_log *log, const char *data, size_t len,
-                     const sgc_options *options)
+static void remember(sgc_steady *steady, const student *student, const feed_log *log, const char *data,
+                     size_t len, const sgc_options *options)
 {
     sgc__buf_reset(&steady->page);
-    steady->learned = student->usable && !log->spoiled && sgc__buf_append(&steady->page, data, len) == SGC_OK &&
-                      targets_make(steady, log);
+    steady->learned = student->usable && !log->spoiled &&
+                      sgc__buf_append(&steady->page, data, len) == SGC_OK && targets_make(steady, log);
     steady->asked = *options;
     if (!steady->learned)
         sgc__folder_free(&steady->folder);
     steady->folder.log = NULL;
 }
 
-static sgc_status learn(sgc_steady *steady, const char *data, size_t len, const sgc_options *options, sgc_fold **out,
-                        sgc_error *err)
+static sgc_status learn(sgc_steady *steady, const char *data, size_t len, const sgc_options *options,
+                        sgc_fold **out, sgc_error *err)
 {
     feed_log log = {.n = 0};
     student student = {.steady = steady, .last = data, .usable = !options->strict};
@@ -209,7 +210,8 @@ static const char *value_read(const char *p, const char *end, bool om, uint64_t 
         return next;
     stop = sgc__scan_token(p, end);
     token = (sgc_str){p, (size_t)(stop - p)};
-    if (stop == p || stop == end || *stop != '\n' || token.len > longest || !sgc__value_token_read(token, om, value))
+    if (stop == p || stop == end || *stop != '\n' || token.len > longest ||
+        !sgc__value_token_read(token, om, value))
         return NULL;
     return stop + 1;
 }
@@ -236,7 +238,7 @@ static bool page_match(sgc_steady *steady, const char *data, size_t len)
     for (size_t i = 0; i < steady->n_lines; i++) {
         known_line line = steady->lines[i];
         double value;
-        if ((size_t)(end - p) < line.gap || !sgc__same(p, old, line.gap))
+        if ((size_t)(end - p) < line.gap || memcmp(p, old, line.gap) != 0)
             return false;
         p = value_read(p + line.gap, end, steady->om, longest, &value);
         if (!p)
@@ -249,12 +251,13 @@ static bool page_match(sgc_steady *steady, const char *data, size_t len)
                 sgc__entry_add(t->sum, value);
         }
     }
-    return end - p == old_end - old && sgc__same(p, old, (size_t)(end - p));
+    return end - p == old_end - old && memcmp(p, old, (size_t)(end - p)) == 0;
 }
 
 static bool asked_alike(const sgc_options *a, const sgc_options *b)
 {
-    return a->format == b->format && a->strict == b->strict && memcmp(&a->limits, &b->limits, sizeof a->limits) == 0;
+    return a->format == b->format && a->strict == b->strict &&
+           memcmp(&a->limits, &b->limits, sizeof a->limits) == 0;
 }
 
 sgc_status sgc_steady_fold(sgc_steady *steady, const char *data, size_t len, const sgc_options *options,

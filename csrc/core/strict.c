@@ -29,14 +29,16 @@ typedef struct {
 } point;
 
 struct sgc__strict {
-    sgc__arena arena;  /* claimed names */
+    sgc__arena arena; /* claimed names */
     sgc__arena family_arena;
-    size_t family;     /* the open one, or SIZE_MAX */
-    set claimed;       /* every name that closed families give to samples */
-    set metrics;       /* label sets of the open family */
-    set series;        /* of the current point: sample name and labels */
+    sgc__arena point_arena;
+    sgc__arena scratch; /* of one sample */
+    size_t family;      /* the open one, or SIZE_MAX */
+    set claimed;        /* every name that closed families give to samples */
+    set metrics;        /* label sets of the open family */
+    set series;         /* of the current point: sample name and labels */
     sgc__buf key;
-    sgc__buf metric;   /* the current label set */
+    sgc__buf metric; /* the current label set */
     bool in_metric;
     double timestamp;
     point point;
@@ -59,7 +61,8 @@ static void set_free(set *s)
     sgc__index_free(&s->index);
 }
 
-/* Adds a copy of the key; *had where it was there. False: out of memory. */
+/* Adds a copy of the key, or the key itself where there is no arena for one; *had
+ * where it was there. False: out of memory. */
 static bool set_add(set *s, sgc__arena *arena, sgc_str key, bool *had)
 {
     *had = sgc__index_find(&s->index, key, key_at, s) != SIZE_MAX;
@@ -73,7 +76,7 @@ static bool set_add(set *s, sgc__arena *arena, sgc_str key, bool *had)
         s->list = list;
         s->room = room;
     }
-    s->list[s->n] = sgc__arena_copy(arena, key);
+    s->list[s->n] = arena ? sgc__arena_copy(arena, key) : key;
     if (!s->list[s->n].ptr || !sgc__index_add(&s->index, s->list[s->n], key_at, s))
         return false;
     s->n++;
@@ -103,6 +106,8 @@ void sgc__strict_free(sgc__strict *strict)
     sgc__buf_free(&strict->metric);
     sgc__arena_free(&strict->arena);
     sgc__arena_free(&strict->family_arena);
+    sgc__arena_free(&strict->point_arena);
+    sgc__arena_free(&strict->scratch);
     sgc__release(strict);
 }
 
@@ -296,6 +301,7 @@ static const char *point_open(sgc__strict *strict, const sgc__sample *s, sgc_typ
     bool had = false;
 
     set_clear(&strict->series);
+    sgc__arena_reset(&strict->point_arena);
     strict->point = (point){.buckets = false};
     strict->timestamp = s->timestamp;
     if (broken || !other_metric)
@@ -314,7 +320,8 @@ static const char *metric_check(sgc__strict *strict, const sgc__sample *s, sgc_t
     bool timed = s->timestamp == s->timestamp, had = false, other;
     const char *broken = NULL;
 
-    if (!key_build(&strict->key, &strict->family_arena, s, own_label(type, family, suffix)))
+    sgc__arena_reset(&strict->scratch);
+    if (!key_build(&strict->key, &strict->scratch, s, own_label(type, family, suffix)))
         goto no_memory;
     other = !strict->in_metric || !sgc__eq(buf_text(&strict->key), buf_text(&strict->metric));
     if (!other && timed != (strict->timestamp == strict->timestamp))
@@ -325,9 +332,9 @@ static const char *metric_check(sgc__strict *strict, const sgc__sample *s, sgc_t
         broken = point_open(strict, s, type, other, status);
     if (broken || *status != SGC_OK)
         return broken;
-    if (!key_build(&strict->key, &strict->family_arena, s, SGC__STR("")) ||
+    if (!key_build(&strict->key, &strict->scratch, s, SGC__STR("")) ||
         sgc__buf_append(&strict->key, s->name.ptr, s->name.len) != SGC_OK ||
-        !set_add(&strict->series, &strict->family_arena, buf_text(&strict->key), &had))
+        !set_add(&strict->series, &strict->point_arena, buf_text(&strict->key), &had))
         goto no_memory;
     return had ? "the same series twice" : NULL;
 
@@ -338,21 +345,29 @@ no_memory:
 
 /* ---------------------------------------------------------------- families */
 
+/* Adds one such name, the family's own as it stands; false: no memory. */
+static bool name_claim(sgc__strict *strict, sgc_str family, sgc_str suffix, bool *had)
+{
+    if (!suffix.len)
+        return set_add(&strict->claimed, NULL, family, had);
+    sgc__buf_reset(&strict->key);
+    return sgc__buf_append(&strict->key, family.ptr, family.len) == SGC_OK &&
+           sgc__buf_append(&strict->key, suffix.ptr, suffix.len) == SGC_OK &&
+           set_add(&strict->claimed, &strict->arena, buf_text(&strict->key), had);
+}
+
 /* Every name that a closing family may give to a sample is its own alone. */
 static const char *names_claim(sgc__strict *strict, const sgc__family *family, sgc_status *status)
 {
-    static const char *const suffixes[] = {"", "_total", "_created", "_info", "_bucket",
-                                           "_count", "_sum", "_gcount", "_gsum"};
+    static const char *const suffixes[] = {"",       "_total", "_created", "_info", "_bucket",
+                                           "_count", "_sum",   "_gcount",  "_gsum"};
     bool had = false;
 
     for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes && !had; i++) {
         sgc_str suffix = {suffixes[i], strlen(suffixes[i])};
         if (!sgc__suffix_fits((sgc_type)family->type, suffix))
             continue;
-        sgc__buf_reset(&strict->key);
-        if (sgc__buf_append(&strict->key, family->name, family->name_len) != SGC_OK ||
-            sgc__buf_append(&strict->key, suffix.ptr, suffix.len) != SGC_OK ||
-            !set_add(&strict->claimed, &strict->arena, buf_text(&strict->key), &had)) {
+        if (!name_claim(strict, sgc__family_name(family), suffix, &had)) {
             *status = SGC_NOMEM;
             return NULL;
         }
@@ -391,7 +406,7 @@ static const char *family_close(sgc__strict *strict, sgc__parser *parser, sgc_st
     strict->in_metric = false;
     set_clear(&strict->metrics);
     set_clear(&strict->series);
-    sgc__arena_free(&strict->family_arena);
+    sgc__arena_reset(&strict->family_arena);
     return broken;
 }
 
@@ -408,7 +423,8 @@ static const char *family_open(sgc__strict *strict, sgc__parser *parser, size_t 
     return broken;
 }
 
-const char *sgc__strict_meta(sgc__strict *strict, sgc__parser *parser, size_t family, int kind, sgc_status *status)
+const char *sgc__strict_meta(sgc__strict *strict, sgc__parser *parser, size_t family, int kind,
+                             sgc_status *status)
 {
     const char *broken = family_open(strict, parser, family, status);
     sgc__family *f = &parser->families.list[family];
@@ -423,7 +439,8 @@ const char *sgc__strict_meta(sgc__strict *strict, sgc__parser *parser, size_t fa
     return NULL;
 }
 
-const char *sgc__strict_sample(sgc__strict *strict, sgc__parser *parser, const sgc__sample *s, sgc_status *status)
+const char *sgc__strict_sample(sgc__strict *strict, sgc__parser *parser, const sgc__sample *s,
+                               sgc_status *status)
 {
     const char *broken = family_open(strict, parser, s->family, status);
     sgc__family *f = &parser->families.list[s->family];

@@ -46,9 +46,13 @@ bool sgc__index_add(sgc__index *index, sgc_str key, sgc__key_at key_at, const vo
     return true;
 }
 
+/* A table that was needed once for much does not cost its size each time that
+ * little is cleared from it. */
 void sgc__index_clear(sgc__index *index)
 {
-    if (index->n)
+    if (index->n_slots > 256 && index->n < index->n_slots / 16)
+        sgc__index_free(index);
+    else if (index->n)
         memset(index->slots, 0, index->n_slots * sizeof *index->slots);
     index->n = 0;
 }

@@ -29,7 +29,8 @@ static inline bool fold_same_slot(const sgc_slot *a, const sgc_slot *b)
 {
     bool same = a->kind == b->kind && a->n_series == b->n_series && a->reason == b->reason &&
                 a->bounds_differ == b->bounds_differ && a->n_entries == b->n_entries &&
-                (a->kind != SGC_SLOT_VALUE || fold_same_bits(a->value, b->value)) && fold_same_hist(a->hist, b->hist);
+                (a->kind != SGC_SLOT_VALUE || fold_same_bits(a->value, b->value)) &&
+                fold_same_hist(a->hist, b->hist);
 
     for (size_t i = 0; same && i < a->n_entries; i++)
         same = fold_same_text(a->entries[i].key, b->entries[i].key) &&

@@ -13,7 +13,8 @@ static sgc_hist make(size_t n, const double *bounds, const double *counts, doubl
     return hist;
 }
 
-#define MAKE(sum, n, ...) make(n, (const double[2][n]){__VA_ARGS__}[0], (const double[2][n]){__VA_ARGS__}[1], sum)
+#define MAKE(sum, n, ...) \
+    make(n, (const double[2][n]){__VA_ARGS__}[0], (const double[2][n]){__VA_ARGS__}[1], sum)
 
 static bool near(double a, double b)
 {
@@ -52,14 +53,16 @@ static void test_adding_takes_the_common_bounds(void)
     sgc_hist a = MAKE(1, 3, {1, 2, INFINITY}, {1, 2, 3}), b = MAKE(2, 3, {2, 5, INFINITY}, {10, 20, 30}), out;
 
     CHECK(sgc_hist_add(&out, &a, &b, NULL) == SGC_OK);
-    CHECK(out.n == 2 && out.bounds[0] == 2 && out.counts[0] == 12 && out.counts[1] == 33 && out.count == 33 && out.sum == 3);
+    CHECK(out.n == 2 && out.bounds[0] == 2 && out.counts[0] == 12 && out.counts[1] == 33 && out.count == 33 &&
+          out.sum == 3);
     sgc_hist_free(&a), sgc_hist_free(&b), sgc_hist_free(&out);
     CHECK(out.n == 0 && !out.bounds);
 }
 
 static void test_a_difference_is_the_window_and_a_fall_a_restart(void)
 {
-    sgc_hist early = MAKE(5, 3, {1, 2, INFINITY}, {1, 3, 4}), late = MAKE(9, 3, {1, 2, INFINITY}, {2, 5, 8}), out;
+    sgc_hist early = MAKE(5, 3, {1, 2, INFINITY}, {1, 3, 4}), late = MAKE(9, 3, {1, 2, INFINITY}, {2, 5, 8}),
+             out;
     bool restarted;
 
     CHECK(sgc_hist_sub(&out, &late, &early, &restarted, NULL) == SGC_OK && !restarted);
@@ -73,7 +76,8 @@ static void test_a_difference_is_the_window_and_a_fall_a_restart(void)
 static void test_what_is_no_histogram_is_refused(void)
 {
     static const double bounds[] = {1, 2, INFINITY}, falling[] = {2, 1, INFINITY}, finite[] = {1, 2, 3};
-    static const double counts[] = {1, 2, 3}, down[] = {3, 2, 3}, negative[] = {-1, 2, 3}, nan[] = {1, NAN, 3};
+    static const double counts[] = {1, 2, 3}, down[] = {3, 2, 3}, negative[] = {-1, 2, 3},
+                        nan[] = {1, NAN, 3};
     sgc_hist out;
 
     CHECK(sgc_hist_init(&out, falling, counts, 3, 0, NULL) == SGC_ARGUMENT && !out.bounds);

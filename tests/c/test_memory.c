@@ -12,9 +12,10 @@ static const char text_page[] =
     "s:h_bucket{m=\"q\\\"\",tp=\"1\",le=\"1\"} 1\ns:h_bucket{m=\"q\\\"\",tp=\"1\",le=\"+Inf\"} 2\n"
     "s:h_bucket{m=\"q\\\"\",tp=\"0\",le=\"+Inf\"} 3\ns:h_sum{tp=\"0\",m=\"q\\\"\"} 3\n"
     "s:g{z=\"1\",a=\"x\\n\",tp=\"0\"} 5 123\ns:g{tp=\"1\"} 6\n{\"s:q\\\"\",\"l\\\\\"=\"1\"} 7\n";
-static const char openmetrics_page[] =
-    "# TYPE s:c counter\n# HELP s:c x\ns:c_total{b=\"1\",a=\"2\"} 5 1 # {t=\"1\"} 2 3\ns:c_total{b=\"1\",a=\"3\"} 5 1\n"
-    "# TYPE s:h histogram\ns:h_bucket{le=\"1\"} 1\ns:h_bucket{le=\"+Inf\"} 2\ns:h_count 2\ns:h_sum 1\n# EOF\n";
+static const char openmetrics_page[] = "# TYPE s:c counter\n# HELP s:c x\ns:c_total{b=\"1\",a=\"2\"} 5 1 # "
+                                       "{t=\"1\"} 2 3\ns:c_total{b=\"1\",a=\"3\"} 5 1\n"
+                                       "# TYPE s:h histogram\ns:h_bucket{le=\"1\"} "
+                                       "1\ns:h_bucket{le=\"+Inf\"} 2\ns:h_count 2\ns:h_sum 1\n# EOF\n";
 
 static bool page_parses(const char *text, sgc_format format, bool strict)
 {
@@ -27,7 +28,8 @@ static bool page_parses(const char *text, sgc_format format, bool strict)
     options.format = format;
     options.strict = strict;
     status = sgc_page_parse(text, strlen(text), &options, &page, &err);
-    CHECK_MSG((status == SGC_OK) == (page != NULL) && (status == SGC_OK || (status == SGC_NOMEM && err.code == SGC_NOMEM)),
+    CHECK_MSG((status == SGC_OK) == (page != NULL) &&
+                  (status == SGC_OK || (status == SGC_NOMEM && err.code == SGC_NOMEM)),
               "status %d, %s at %d", status, err.reason, (int)err.line);
     sgc_page_free(page);
     return status == SGC_OK;
@@ -58,16 +60,24 @@ static void big_page_make(void)
     big_page = malloc(room);
     for (int i = 0; big_page && i < 300; i++)
         used += (size_t)snprintf(big_page + used, room - used,
-                                 "# TYPE s:family_%d gauge\ns:family_%d{a=\"%d\"} %d\ns:g{id=\"%d\\n\"} 1\n", i, i, i, i, i);
+                                 "# TYPE s:family_%d gauge\ns:family_%d{a=\"%d\"} %d\ns:g{id=\"%d\\n\"} 1\n",
+                                 i, i, i, i, i);
 }
 
 static sgc_plan *plan_make(sgc_status *status)
 {
-    static const sgc_str prefixes[] = {S("s:"), S("s_")}, without[] = {S("tp")}, h[] = {S("h")}, g[] = {S("g"), S("old")};
+    static const sgc_str prefixes[] = {S("s:"), S("s_")}, without[] = {S("tp")}, h[] = {S("h")},
+                         g[] = {S("g"), S("old")};
     static const sgc_str values[] = {S("q"), S("x\n")};
     static const sgc_cond where = {S("a"), SGC_OP_IS, true, values, 2};
     const sgc_extract extracts[] = {
-        {.kind = SGC_KIND_HISTOGRAM, .names = h, .n_names = 1, .without = without, .n_without = 1, .lowest = without, .n_lowest = 1},
+        {.kind = SGC_KIND_HISTOGRAM,
+         .names = h,
+         .n_names = 1,
+         .without = without,
+         .n_without = 1,
+         .lowest = without,
+         .n_lowest = 1},
         {.names = g, .n_names = 2, .where = &where, .n_where = 1},
         {.names = g, .n_names = 2, .by = S("id"), .without = without, .n_without = 1},
         {.kind = SGC_KIND_LABEL, .by = S("tp")},
@@ -107,7 +117,8 @@ static bool plan_folds_after_a_failure(void)
     if (status == SGC_OK && (status = sgc_plan_add(plan, &extract, NULL)) != SGC_OK) {
         alloc_fail_at = -1;
         CHECK(sgc_plan_add(plan, &extract, NULL) == SGC_OK && sgc_plan_n_extracts(plan) == 1);
-        CHECK(sgc_plan_fold(plan, "s:g 4\n", 6, &options, &fold, NULL) == SGC_OK && sgc_fold_slot(fold, 0)->value == 4);
+        CHECK(sgc_plan_fold(plan, "s:g 4\n", 6, &options, &fold, NULL) == SGC_OK &&
+              sgc_fold_slot(fold, 0)->value == 4);
         alloc_fail_at = fail_at;
     }
     sgc_fold_free(fold);
@@ -126,7 +137,8 @@ static bool folds(const char *text)
 
     sgc_options_init(&options);
     status = sgc_plan_fold(shared_plan, text, strlen(text), &options, &fold, &err);
-    CHECK((status == SGC_OK) == (fold != NULL) && (status == SGC_OK || (status == SGC_NOMEM && err.code == SGC_NOMEM)));
+    CHECK((status == SGC_OK) == (fold != NULL) &&
+          (status == SGC_OK || (status == SGC_NOMEM && err.code == SGC_NOMEM)));
     sgc_fold_free(fold);
     return status == SGC_OK;
 }
@@ -147,8 +159,10 @@ static bool histograms_add(void)
     sgc_hist a = {.n = 0}, b = {.n = 0}, sum = {.n = 0}, difference = {.n = 0};
     bool restarted, ok;
 
-    ok = sgc_hist_init(&a, bounds, counts, 3, 1, NULL) == SGC_OK && sgc_hist_init(&b, bounds, counts, 3, 1, NULL) == SGC_OK &&
-         sgc_hist_add(&sum, &a, &b, NULL) == SGC_OK && sgc_hist_sub(&difference, &a, &sum, &restarted, NULL) == SGC_OK;
+    ok = sgc_hist_init(&a, bounds, counts, 3, 1, NULL) == SGC_OK &&
+         sgc_hist_init(&b, bounds, counts, 3, 1, NULL) == SGC_OK &&
+         sgc_hist_add(&sum, &a, &b, NULL) == SGC_OK &&
+         sgc_hist_sub(&difference, &a, &sum, &restarted, NULL) == SGC_OK;
     sgc_hist_free(&a), sgc_hist_free(&b), sgc_hist_free(&sum), sgc_hist_free(&difference);
     return ok;
 }
@@ -158,7 +172,8 @@ static void test_a_buffer_stops_at_its_ceiling(void)
     sgc__buf buf;
 
     sgc__buf_init(&buf, 10);
-    CHECK(sgc__buf_append(&buf, "12345", 5) == SGC_OK && sgc__buf_append(&buf, "67890", 5) == SGC_OK && buf.len == 10);
+    CHECK(sgc__buf_append(&buf, "12345", 5) == SGC_OK && sgc__buf_append(&buf, "67890", 5) == SGC_OK &&
+          buf.len == 10);
     CHECK(sgc__buf_append(&buf, "1", 1) == SGC_LIMIT && buf.len == 0 && !buf.ptr);
     CHECK(sgc__buf_append(&buf, "1", 1) == SGC_OK);
     sgc__buf_free(&buf);
@@ -169,7 +184,8 @@ static void test_sizes_that_overflow_are_no_memory(void)
     sgc__arena arena;
 
     sgc__arena_init(&arena);
-    CHECK(!sgc__alloc(SIZE_MAX / 2, 3) && !sgc__resize(NULL, SIZE_MAX, 2) && !sgc__arena_alloc(&arena, SIZE_MAX, 2));
+    CHECK(!sgc__alloc(SIZE_MAX / 2, 3) && !sgc__resize(NULL, SIZE_MAX, 2) &&
+          !sgc__arena_alloc(&arena, SIZE_MAX, 2));
     CHECK(!sgc__arena_alloc(&arena, SIZE_MAX, 1));
     sgc__arena_free(&arena);
 }

@@ -74,7 +74,8 @@ static void test_a_sample_has_name_labels_value_and_time(void)
 
 static void test_a_name_may_be_quoted(void)
 {
-    sgc_page *page = read_page("{\"a.b\",x=\"1\"} 1\n{y=\"2\",\"c\\\"d\"} 2\ne{\"l.m\"=\"3\",\"n\\\\o\"=\"4\"} 3\n", TEXT);
+    sgc_page *page =
+        read_page("{\"a.b\",x=\"1\"} 1\n{y=\"2\",\"c\\\"d\"} 2\ne{\"l.m\"=\"3\",\"n\\\\o\"=\"4\"} 3\n", TEXT);
     sgc_sample s;
     sgc_label labels[2];
 
@@ -94,7 +95,8 @@ static void test_a_name_may_be_quoted(void)
 
 static void test_an_exemplar_has_labels_value_and_time(void)
 {
-    sgc_page *page = read_page("# TYPE a counter\na_total{x=\"1\"} 5 7.5 # {trace=\"t\\n\",s=\"2\"} 0.5 9\na_total{x=\"2\"} 1 # {} 3\n# EOF",
+    sgc_page *page = read_page("# TYPE a counter\na_total{x=\"1\"} 5 7.5 # {trace=\"t\\n\",s=\"2\"} 0.5 "
+                               "9\na_total{x=\"2\"} 1 # {} 3\n# EOF",
                                OPENMETRICS);
     sgc_exemplar ex;
     sgc_label labels[2];
@@ -116,11 +118,12 @@ static void test_an_exemplar_has_labels_value_and_time(void)
 
 static void test_the_type_line_decides_what_a_family_is(void)
 {
-    sgc_page *page = read_page("# HELP h He\\\\l\\np \\\"q\\\"\n# TYPE h histogram\nh_sum 1\nh_bucket{le=\"+Inf\"} 2\nh_count 2\n"
-                               "# TYPE g_count gauge\ng_count{le=\"1\"} 5\n"
-                               "h_bucket{x=\"late\",le=\"+Inf\"} 1\n"
-                               "# TYPE c_total counter\nc_total 1\nunknown_sum 3\n",
-                               TEXT);
+    sgc_page *page = read_page(
+        "# HELP h He\\\\l\\np \\\"q\\\"\n# TYPE h histogram\nh_sum 1\nh_bucket{le=\"+Inf\"} 2\nh_count 2\n"
+        "# TYPE g_count gauge\ng_count{le=\"1\"} 5\n"
+        "h_bucket{x=\"late\",le=\"+Inf\"} 1\n"
+        "# TYPE c_total counter\nc_total 1\nunknown_sum 3\n",
+        TEXT);
     sgc_family f;
     char help[64];
 
@@ -216,8 +219,14 @@ static const broken broken_pages[] = {
     {TEXT, "a\xff 1\n", 1, 2, "invalid UTF-8"},
     {TEXT, "# HELP a b\xff\n", 1, 11, "invalid UTF-8"},
     {TEXT, "# a comment \xff\n", 1, 13, "invalid UTF-8"},
-    {TEXT, "\xef\xbb\xbf" "a 1\n", 1, 1, "the page begins with a UTF-8 byte order mark"},
-    {TEXT, "\xff\xfe" "a", 1, 1, "the page begins with a UTF-16 byte order mark"},
+    {TEXT,
+     "\xef\xbb\xbf"
+     "a 1\n",
+     1, 1, "the page begins with a UTF-8 byte order mark"},
+    {TEXT,
+     "\xff\xfe"
+     "a",
+     1, 1, "the page begins with a UTF-16 byte order mark"},
     {TEXT, "# TYPE a gauges\n", 1, 10, "expected a metric type"},
     {TEXT, "# TYPE a\n", 1, 9, "expected a metric type"},
     {TEXT, "# TYPE \n", 1, 8, "expected a metric name"},
@@ -250,14 +259,19 @@ static const broken broken_pages[] = {
     {STRICT, "a 1\na 1 1\n# EOF\n", 2, 1, "a metric's samples have timestamps all or none"},
     {STRICT, "# TYPE a info\na_info 2\n# EOF\n", 2, 1, "an info sample is 1"},
     {STRICT, "# TYPE a stateset\na{a=\"x\"} 2\n# EOF\n", 2, 1, "a stateset sample is 0 or 1"},
-    {STRICT, "# TYPE a stateset\na{b=\"x\"} 1\n# EOF\n", 2, 1, "a stateset sample needs a label of its family's name"},
-    {STRICT, "# TYPE a summary\na{quantile=\"2\"} 1\n# EOF\n", 2, 1, "a summary sample needs a quantile from 0 to 1"},
+    {STRICT, "# TYPE a stateset\na{b=\"x\"} 1\n# EOF\n", 2, 1,
+     "a stateset sample needs a label of its family's name"},
+    {STRICT, "# TYPE a summary\na{quantile=\"2\"} 1\n# EOF\n", 2, 1,
+     "a summary sample needs a quantile from 0 to 1"},
     {STRICT, "# TYPE a counter\na_total -1\n# EOF\n", 2, 1, "a total or sum is not negative and not NaN"},
-    {STRICT, "# TYPE a histogram\na_bucket{le=\"+Inf\"} 1.5\n# EOF\n", 2, 1, "a count is a whole number from 0 on"},
+    {STRICT, "# TYPE a histogram\na_bucket{le=\"+Inf\"} 1.5\n# EOF\n", 2, 1,
+     "a count is a whole number from 0 on"},
     {STRICT, "# TYPE a histogram\na_bucket 1\n# EOF\n", 2, 1, "a bucket without le"},
     {STRICT, "# TYPE a histogram\na_bucket{le=\"inf\"} 1\n# EOF\n", 2, 1, "le is not a bucket bound"},
-    {STRICT, "# TYPE a histogram\na_bucket{le=\"2\"} 1\na_bucket{le=\"1\"} 1\n# EOF\n", 3, 1, "bucket bounds do not rise"},
-    {STRICT, "# TYPE a histogram\na_bucket{le=\"1\"} 2\na_bucket{le=\"+Inf\"} 1\n# EOF\n", 3, 1, "bucket counts fall"},
+    {STRICT, "# TYPE a histogram\na_bucket{le=\"2\"} 1\na_bucket{le=\"1\"} 1\n# EOF\n", 3, 1,
+     "bucket bounds do not rise"},
+    {STRICT, "# TYPE a histogram\na_bucket{le=\"1\"} 2\na_bucket{le=\"+Inf\"} 1\n# EOF\n", 3, 1,
+     "bucket counts fall"},
     {STRICT, "# TYPE a histogram\na_bucket{le=\"1\"} 2\n# EOF\n", 3, 1, "a histogram without a +Inf bucket"},
     {STRICT, "# TYPE a histogram\na_bucket{le=\"+Inf\"} 2\na_count 1\na_sum 1\n# EOF\n", 5, 1,
      "the count of a histogram differs from its +Inf bucket"},
@@ -265,7 +279,8 @@ static const broken broken_pages[] = {
      "a histogram has both a count and a sum, or neither"},
     {STRICT, "# TYPE a gauge\na 1 # {} 1\n# EOF\n", 2, 1, "only buckets and totals have exemplars"},
     {STRICT, "# TYPE a gauge\n# UNIT a s\n# EOF\n", 3, 1, "the family's name does not end in its unit"},
-    {STRICT, "# TYPE a_total gauge\n# TYPE a counter\n# EOF\n", 3, 1, "two families share the name of a sample"},
+    {STRICT, "# TYPE a_total gauge\n# TYPE a counter\n# EOF\n", 3, 1,
+     "two families share the name of a sample"},
 };
 
 static void test_a_malformed_page_tells_line_column_and_reason(void)
@@ -276,8 +291,8 @@ static void test_a_malformed_page_tells_line_column_and_reason(void)
         sgc_error err = {.code = SGC_OK};
         sgc_status status = read_bytes(b->text, strlen(b->text), b->mode, &page, &err);
         CHECK_MSG(status == SGC_SYNTAX && !page, "%s", b->text);
-        CHECK_MSG(status != SGC_OK && (int)err.line == b->line && (int)err.column == b->column && err.reason &&
-                      strcmp(err.reason, b->reason) == 0,
+        CHECK_MSG(status != SGC_OK && (int)err.line == b->line && (int)err.column == b->column &&
+                      err.reason && strcmp(err.reason, b->reason) == 0,
                   "%s: %s at %d:%d", b->text, err.reason, (int)err.line, (int)err.column);
         sgc_page_free(page);
     }
@@ -295,7 +310,8 @@ static void test_the_excerpt_is_printable(void)
 
 static void test_nul_is_text_inside_values_and_help_alone(void)
 {
-    static const char good[] = "# HELP a x\0y\na{x=\"1\0002\"} 1\n", name[] = "a\0b 1\n", comment[] = "# c\0\n";
+    static const char good[] = "# HELP a x\0y\na{x=\"1\0002\"} 1\n", name[] = "a\0b 1\n",
+                      comment[] = "# c\0\n";
     sgc_page *page;
     sgc_error err;
     sgc_label label;
@@ -327,8 +343,13 @@ static void check_limit(const char *text, const sgc_limits *limits, const char *
 static void test_every_limit_is_an_error_that_names_it(void)
 {
     static const char text[] = "abc{x=\"12345\",yz=\"2\"} 1234\nb 1\n";
-    sgc_limits exact = {.body_bytes = sizeof text - 1, .samples = 2, .labels_per_sample = 2, .name_length = 3,
-                        .label_value_length = 5, .number_length = 4}, low;
+    sgc_limits exact = {.body_bytes = sizeof text - 1,
+                        .samples = 2,
+                        .labels_per_sample = 2,
+                        .name_length = 3,
+                        .label_value_length = 5,
+                        .number_length = 4},
+               low;
     sgc_options options;
     sgc_page *page;
 
@@ -344,10 +365,10 @@ static void test_every_limit_is_an_error_that_names_it(void)
 
 /* ------------------------------------------------------------- over-reads */
 
-static const char golden[] =
-    "# HELP sglang:q_seconds Time \\\\ spent\n# TYPE sglang:q_seconds histogram\n"
-    "sglang:q_seconds_sum{m=\"a/b\\\"c\",rank=\"0\"} 1.5e+03\nsglang:q_seconds_bucket{le=\"0.1\",m=\"\xc3\xa9\"} 1.0\n"
-    "{\"n.m\",x=\"1\"} NaN 123\n# EOF\n";
+static const char golden[] = "# HELP sglang:q_seconds Time \\\\ spent\n# TYPE sglang:q_seconds histogram\n"
+                             "sglang:q_seconds_sum{m=\"a/b\\\"c\",rank=\"0\"} "
+                             "1.5e+03\nsglang:q_seconds_bucket{le=\"0.1\",m=\"\xc3\xa9\"} 1.0\n"
+                             "{\"n.m\",x=\"1\"} NaN 123\n# EOF\n";
 
 /* Every prefix of a page, and every page with one byte changed, ends where an
  * unreadable page begins: one byte too far is a crash. */
@@ -388,9 +409,11 @@ static void test_the_format_can_be_told_by_the_last_line(void)
 
     sgc_options_init(&options);
     options.format = SGC_FORMAT_AUTO;
-    CHECK(sgc_page_parse("a 1\n# EOF", 9, &options, &page, NULL) == SGC_OK && sgc_page_format(page) == SGC_FORMAT_OPENMETRICS);
+    CHECK(sgc_page_parse("a 1\n# EOF", 9, &options, &page, NULL) == SGC_OK &&
+          sgc_page_format(page) == SGC_FORMAT_OPENMETRICS);
     sgc_page_free(page);
-    CHECK(sgc_page_parse("a 1\n# EOFs\n", 11, &options, &page, NULL) == SGC_OK && sgc_page_format(page) == SGC_FORMAT_TEXT);
+    CHECK(sgc_page_parse("a 1\n# EOFs\n", 11, &options, &page, NULL) == SGC_OK &&
+          sgc_page_format(page) == SGC_FORMAT_TEXT);
     sgc_page_free(page);
 }
 

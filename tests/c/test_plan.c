@@ -41,7 +41,9 @@ static double value(const char *text, sgc_extract extract)
 }
 
 #define EXTRACT(...) ((sgc_extract){__VA_ARGS__})
-#define NAMES(...) .names = (const sgc_str[]){__VA_ARGS__}, .n_names = sizeof((const sgc_str[]){__VA_ARGS__}) / sizeof(sgc_str)
+#define NAMES(...)                           \
+    .names = (const sgc_str[]){__VA_ARGS__}, \
+    .n_names = sizeof((const sgc_str[]){__VA_ARGS__}) / sizeof(sgc_str)
 
 static void test_series_become_one_by_sum_max_or_mean(void)
 {
@@ -64,8 +66,10 @@ static void test_the_first_name_on_the_page_counts(void)
 
 static void test_conditions_choose_series(void)
 {
-    static const char page[] = "s:r{code=\"500\",path=\"/generate\"} 1\ns:r{code=\"503\",path=\"/metrics\"} 10\n"
-                               "s:r{code=\"200\",path=\"/generate\"} 100\ns:r{code=\"500\"} 1000\ns:r{path=\"a\\\"b\",code=\"1\"} 10000\n";
+    static const char page[] =
+        "s:r{code=\"500\",path=\"/generate\"} 1\ns:r{code=\"503\",path=\"/metrics\"} 10\n"
+        "s:r{code=\"200\",path=\"/generate\"} 100\ns:r{code=\"500\"} 1000\ns:r{path=\"a\\\"b\",code=\"1\"} "
+        "10000\n";
     sgc_cond starts5 = {S("code"), SGC_OP_STARTS, false, LIST(S("5"))};
     sgc_cond not_metrics = {S("path"), SGC_OP_IS, true, LIST(S("/metrics"), S("/health"))};
     sgc_cond ends = {S("path"), SGC_OP_ENDS, false, LIST(S("trics"), S("ate"))};
@@ -80,37 +84,44 @@ static void test_conditions_choose_series(void)
     CHECK(value(page, EXTRACT(NAMES(S("r")), .where = &quote, .n_where = 1)) == 10000);
 }
 
-#define RANKED .without = (const sgc_str[]){S("pp"), S("tp"), S("pid")}, .n_without = 3, \
-               .lowest = (const sgc_str[]){S("pp"), S("tp")}, .n_lowest = 2
+#define RANKED                                                                \
+    .without = (const sgc_str[]){S("pp"), S("tp"), S("pid")}, .n_without = 3, \
+    .lowest = (const sgc_str[]){S("pp"), S("tp")}, .n_lowest = 2
 
 static void test_of_repeats_the_lowest_rank_stands(void)
 {
     /* Ranks compare as numbers: 2 is lower than 10. Labels in any order, empty as absent. */
     CHECK(value("s:a{tp=\"10\"} 7\ns:a{tp=\"2\"} 5\n", EXTRACT(NAMES(S("a")), RANKED)) == 5);
     CHECK(value("s:a{pp=\"1\",tp=\"0\"} 7\ns:a{pp=\"0\",tp=\"1\"} 5\n", EXTRACT(NAMES(S("a")), RANKED)) == 5);
-    CHECK(value("s:a{dp=\"0\",tp=\"0\"} 1\ns:a{tp=\"1\",dp=\"0\"} 50\ns:a{dp=\"1\",tp=\"8\"} 2\ns:a{dp=\"1\",tp=\"9\"} 90\n",
+    CHECK(value("s:a{dp=\"0\",tp=\"0\"} 1\ns:a{tp=\"1\",dp=\"0\"} 50\ns:a{dp=\"1\",tp=\"8\"} "
+                "2\ns:a{dp=\"1\",tp=\"9\"} 90\n",
                 EXTRACT(NAMES(S("a")), RANKED)) == 3);
     CHECK(value("s:a{x=\"\",tp=\"1\"} 7\ns:a{tp=\"0\"} 5\n", EXTRACT(NAMES(S("a")), RANKED)) == 5);
-    CHECK(value("s:a{tp=\"0\",pid=\"9\"} 7\ns:a{tp=\"0\",pid=\"8\"} 5\n", EXTRACT(NAMES(S("a")), RANKED)) == 7);
+    CHECK(value("s:a{tp=\"0\",pid=\"9\"} 7\ns:a{tp=\"0\",pid=\"8\"} 5\n", EXTRACT(NAMES(S("a")), RANKED)) ==
+          7);
     CHECK(value("s:a{tp=\"x\"} 7\ns:a{tp=\"1\"} 5\n", EXTRACT(NAMES(S("a")), RANKED)) == 5);
-    CHECK(value("s:a{x=\"q\\\"\",tp=\"1\"} 7\ns:a{tp=\"0\",x=\"q\\\"\"} 5\n", EXTRACT(NAMES(S("a")), RANKED)) == 5);
+    CHECK(value("s:a{x=\"q\\\"\",tp=\"1\"} 7\ns:a{tp=\"0\",x=\"q\\\"\"} 5\n",
+                EXTRACT(NAMES(S("a")), RANKED)) == 5);
 }
 
 static void test_nan_is_absent_not_zero(void)
 {
     CHECK(isnan(value("s:a{x=\"1\"} NaN\ns:a{x=\"2\"} 5\n", EXTRACT(NAMES(S("a"))))));
-    CHECK(isnan(value("s:a{x=\"1\"} NaN\ns:a{x=\"2\"} 5\n", EXTRACT(NAMES(S("a")), .reduce = SGC_REDUCE_MAX))));
+    CHECK(
+        isnan(value("s:a{x=\"1\"} NaN\ns:a{x=\"2\"} 5\n", EXTRACT(NAMES(S("a")), .reduce = SGC_REDUCE_MAX))));
     CHECK(value("s:a{tp=\"0\"} 5\ns:a{tp=\"1\"} NaN\n", EXTRACT(NAMES(S("a")), RANKED)) == 5);
 }
 
 static void test_the_type_decides_between_value_and_histogram(void)
 {
-    static const char histogram[] = "# TYPE s:k histogram\ns:k_bucket{le=\"+Inf\"} 2\ns:k_sum 3\ns:k_count 2\n";
+    static const char histogram[] =
+        "# TYPE s:k histogram\ns:k_bucket{le=\"+Inf\"} 2\ns:k_sum 3\ns:k_count 2\n";
     static const char gauge[] = "# TYPE s:k gauge\ns:k 7\n# TYPE s:k_count gauge\ns:k_count 4\n";
     sgc_extract as_histogram = EXTRACT(NAMES(S("k")), .kind = SGC_KIND_HISTOGRAM);
     sgc_fold *f;
 
-    CHECK(isnan(value(histogram, EXTRACT(NAMES(S("k"))))) && isnan(value(histogram, EXTRACT(NAMES(S("k_count"))))));
+    CHECK(isnan(value(histogram, EXTRACT(NAMES(S("k"))))) &&
+          isnan(value(histogram, EXTRACT(NAMES(S("k_count"))))));
     CHECK(value(gauge, EXTRACT(NAMES(S("k")))) == 7 && value(gauge, EXTRACT(NAMES(S("k_count")))) == 4);
     f = fold(gauge, &as_histogram);
     CHECK(f && sgc_fold_slot(f, 0)->kind == SGC_SLOT_ABSENT && !sgc_fold_slot(f, 0)->reason);
@@ -124,7 +135,8 @@ static void test_the_type_decides_between_value_and_histogram(void)
 static void test_by_gives_a_map_in_page_order(void)
 {
     sgc_extract extract = EXTRACT(NAMES(S("a")), .by = S("mode"), RANKED);
-    sgc_fold *f = fold("s:a{mode=\"z\",tp=\"1\"} 9\ns:a{mode=\"b\"} NaN\ns:a{mode=\"z\",tp=\"0\"} 1\ns:a{mode=\"z\",x=\"1\"} 2\ns:a 4\n",
+    sgc_fold *f = fold("s:a{mode=\"z\",tp=\"1\"} 9\ns:a{mode=\"b\"} NaN\ns:a{mode=\"z\",tp=\"0\"} "
+                       "1\ns:a{mode=\"z\",x=\"1\"} 2\ns:a 4\n",
                        &extract);
     const sgc_slot *slot = f ? sgc_fold_slot(f, 0) : NULL;
 
@@ -139,7 +151,9 @@ static void test_by_gives_a_map_in_page_order(void)
 static void test_a_label_extract_counts_the_values_of_a_label(void)
 {
     sgc_extract extract = EXTRACT(.kind = SGC_KIND_LABEL, .by = S("m"));
-    sgc_fold *f = fold("s:a{m=\"x\"} 1\nother{m=\"no\"} 1\ns_b{m=\"y\"} 1\ns:c{m=\"x\"} 1\ns:d 1\ns:e{m=\"\"} 1\n", &extract);
+    sgc_fold *f =
+        fold("s:a{m=\"x\"} 1\nother{m=\"no\"} 1\ns_b{m=\"y\"} 1\ns:c{m=\"x\"} 1\ns:d 1\ns:e{m=\"\"} 1\n",
+             &extract);
     const sgc_slot *slot = f ? sgc_fold_slot(f, 0) : NULL;
 
     if (slot) {
@@ -152,14 +166,17 @@ static void test_a_label_extract_counts_the_values_of_a_label(void)
 
 /* ------------------------------------------------------------- histograms */
 
-static const sgc_extract hist_extract = {.kind = SGC_KIND_HISTOGRAM, .names = (const sgc_str[]){S("h")}, .n_names = 1};
+static const sgc_extract hist_extract = {
+    .kind = SGC_KIND_HISTOGRAM, .names = (const sgc_str[]){S("h")}, .n_names = 1};
 
 /* SGLang writes all sums, then all buckets, then all counts; ranks mixed. */
 static void test_histograms_add_over_series_in_any_line_order(void)
 {
     static const char page[] = "# TYPE s:h histogram\ns:h_sum{x=\"1\"} 1.5\ns:h_sum{x=\"2\"} 2\n"
-                               "s:h_bucket{x=\"1\",le=\"1\"} 1\ns:h_bucket{le=\"0.5\",x=\"1\"} 0\ns:h_bucket{x=\"2\",le=\"+Inf\"} 3\n"
-                               "s:h_bucket{x=\"1\",le=\"+Inf\"} 2\ns:h_bucket{x=\"2\",le=\"1.0\"} 2\ns:h_bucket{x=\"2\",le=\"0.5\"} 1\n"
+                               "s:h_bucket{x=\"1\",le=\"1\"} 1\ns:h_bucket{le=\"0.5\",x=\"1\"} "
+                               "0\ns:h_bucket{x=\"2\",le=\"+Inf\"} 3\n"
+                               "s:h_bucket{x=\"1\",le=\"+Inf\"} 2\ns:h_bucket{x=\"2\",le=\"1.0\"} "
+                               "2\ns:h_bucket{x=\"2\",le=\"0.5\"} 1\n"
                                "s:h_count{x=\"1\"} 2\ns:h_count{x=\"2\"} 3\n";
     sgc_fold *f = fold(page, &hist_extract);
     const sgc_slot *slot = f ? sgc_fold_slot(f, 0) : NULL;
@@ -176,13 +193,15 @@ static void test_histograms_add_over_series_in_any_line_order(void)
 
 static void test_repeated_histograms_count_once(void)
 {
-    static const char page[] = "# TYPE s:h histogram\ns:h_bucket{tp=\"1\",le=\"+Inf\"} 9\ns:h_bucket{tp=\"0\",le=\"+Inf\"} 4\n"
-                               "s:h_bucket{dp=\"1\",tp=\"3\",le=\"+Inf\"} 1\ns:h_bucket{dp=\"1\",tp=\"2\",le=\"+Inf\"} 2\n";
+    static const char page[] =
+        "# TYPE s:h histogram\ns:h_bucket{tp=\"1\",le=\"+Inf\"} 9\ns:h_bucket{tp=\"0\",le=\"+Inf\"} 4\n"
+        "s:h_bucket{dp=\"1\",tp=\"3\",le=\"+Inf\"} 1\ns:h_bucket{dp=\"1\",tp=\"2\",le=\"+Inf\"} 2\n";
     sgc_extract extract = EXTRACT(NAMES(S("h")), .kind = SGC_KIND_HISTOGRAM, RANKED);
     sgc_fold *f = fold(page, &extract);
     const sgc_slot *slot = f ? sgc_fold_slot(f, 0) : NULL;
 
-    CHECK(slot && slot->kind == SGC_SLOT_HIST && slot->hist->count == 6 && isnan(slot->hist->sum) && slot->n_series == 2);
+    CHECK(slot && slot->kind == SGC_SLOT_HIST && slot->hist->count == 6 && isnan(slot->hist->sum) &&
+          slot->n_series == 2);
     sgc_fold_free(f);
     extract.by = (sgc_str)S("dp");
     f = fold(page, &extract);
@@ -194,8 +213,10 @@ static void test_repeated_histograms_count_once(void)
 
 static void test_differing_bounds_merge_on_the_common_ones(void)
 {
-    sgc_fold *f = fold("# TYPE s:h histogram\ns:h_bucket{x=\"1\",le=\"1\"} 1\ns:h_bucket{x=\"1\",le=\"2\"} 2\ns:h_bucket{x=\"1\",le=\"+Inf\"} 3\n"
-                       "s:h_bucket{x=\"2\",le=\"2\"} 10\ns:h_bucket{x=\"2\",le=\"5\"} 20\ns:h_bucket{x=\"2\",le=\"+Inf\"} 30\n",
+    sgc_fold *f = fold("# TYPE s:h histogram\ns:h_bucket{x=\"1\",le=\"1\"} 1\ns:h_bucket{x=\"1\",le=\"2\"} "
+                       "2\ns:h_bucket{x=\"1\",le=\"+Inf\"} 3\n"
+                       "s:h_bucket{x=\"2\",le=\"2\"} 10\ns:h_bucket{x=\"2\",le=\"5\"} "
+                       "20\ns:h_bucket{x=\"2\",le=\"+Inf\"} 30\n",
                        &hist_extract);
     const sgc_slot *slot = f ? sgc_fold_slot(f, 0) : NULL;
 
@@ -206,7 +227,8 @@ static void test_differing_bounds_merge_on_the_common_ones(void)
 
 static void test_a_summary_gives_count_and_sum(void)
 {
-    sgc_fold *f = fold("# TYPE s:h summary\ns:h{quantile=\"0.5\"} 3\ns:h_sum 10\ns:h_count 4\n", &hist_extract);
+    sgc_fold *f =
+        fold("# TYPE s:h summary\ns:h{quantile=\"0.5\"} 3\ns:h_sum 10\ns:h_count 4\n", &hist_extract);
     const sgc_slot *slot = f ? sgc_fold_slot(f, 0) : NULL;
 
     CHECK(slot && slot->hist && slot->hist->n == 1 && slot->hist->count == 4 && slot->hist->sum == 10);
@@ -224,7 +246,8 @@ static void test_a_broken_histogram_is_absent_with_its_reason(void)
         {"s:h_bucket{le=\"abc\"} 2\ns:h_bucket{le=\"+Inf\"} 2\n", "le is not a number"},
         {"s:h_bucket 2\n", "le is not a number"},
         {"s:h_bucket{le=\"+Inf\"} NaN\n", "a bucket count is negative or NaN"},
-        {"s:h_bucket{le=\"1\"} 1\ns:h_bucket{le=\"1.0\"} 1\ns:h_bucket{le=\"+Inf\"} 1\n", "bucket bounds do not rise"},
+        {"s:h_bucket{le=\"1\"} 1\ns:h_bucket{le=\"1.0\"} 1\ns:h_bucket{le=\"+Inf\"} 1\n",
+         "bucket bounds do not rise"},
         {"s:h_sum 2\n", "no +Inf bucket"},
     };
 
@@ -233,7 +256,8 @@ static void test_a_broken_histogram_is_absent_with_its_reason(void)
         snprintf(page, sizeof page, "# TYPE s:h histogram\n%ss:other 1\n", cases[i].lines);
         sgc_fold *f = fold(page, &hist_extract);
         const sgc_slot *slot = f ? sgc_fold_slot(f, 0) : NULL;
-        CHECK_MSG(slot && slot->kind == SGC_SLOT_ABSENT && slot->reason && !strcmp(slot->reason, cases[i].reason),
+        CHECK_MSG(slot && slot->kind == SGC_SLOT_ABSENT && slot->reason &&
+                      !strcmp(slot->reason, cases[i].reason),
                   "%s: %s", cases[i].lines, slot && slot->reason ? slot->reason : "none");
         sgc_fold_free(f);
     }
@@ -242,7 +266,8 @@ static void test_a_broken_histogram_is_absent_with_its_reason(void)
 static void test_openmetrics_names_are_those_on_the_lines(void)
 {
     sgc_extract extract = EXTRACT(NAMES(S("c_total")));
-    sgc_fold *f = fold_format("# TYPE s:c counter\ns:c_total 4\ns:c_created 9\n# EOF\n", &extract, SGC_FORMAT_OPENMETRICS);
+    sgc_fold *f = fold_format("# TYPE s:c counter\ns:c_total 4\ns:c_created 9\n# EOF\n", &extract,
+                              SGC_FORMAT_OPENMETRICS);
 
     CHECK(f && sgc_fold_slot(f, 0)->value == 4 && sgc_fold_slot(f, 0)->n_series == 1);
     sgc_fold_free(f);
@@ -259,9 +284,11 @@ static void test_a_fold_refuses_what_a_page_refuses(void)
 
     sgc_options_init(&options);
     CHECK(sgc_plan_new(&none, 1, &plan, &err) == SGC_OK && sgc_plan_add(plan, &extract, &err) == SGC_OK);
-    CHECK(sgc_plan_fold(plan, "a 1\nunwanted x\n", 15, &options, &f, &err) == SGC_SYNTAX && !f && err.line == 2);
+    CHECK(sgc_plan_fold(plan, "a 1\nunwanted x\n", 15, &options, &f, &err) == SGC_SYNTAX && !f &&
+          err.line == 2);
     options.limits.samples = 1;
-    CHECK(sgc_plan_fold(plan, "a 1\nb 1\n", 8, &options, &f, &err) == SGC_LIMIT && !f && !strcmp(err.limit, "samples"));
+    CHECK(sgc_plan_fold(plan, "a 1\nb 1\n", 8, &options, &f, &err) == SGC_LIMIT && !f &&
+          !strcmp(err.limit, "samples"));
     sgc_plan_free(plan);
 }
 
@@ -274,7 +301,8 @@ static void test_a_plan_names_what_it_cannot_take(void)
     sgc_error err;
 
     CHECK(sgc_plan_new(&none, 1, &plan, &err) == SGC_OK);
-    CHECK(sgc_plan_add(plan, &no_name, &err) == SGC_ARGUMENT && sgc_plan_add(plan, &no_label, &err) == SGC_ARGUMENT);
+    CHECK(sgc_plan_add(plan, &no_name, &err) == SGC_ARGUMENT &&
+          sgc_plan_add(plan, &no_label, &err) == SGC_ARGUMENT);
     CHECK(sgc_plan_add(plan, &lowest, &err) == SGC_ARGUMENT && !strcmp(err.excerpt, "e"));
     CHECK(sgc_plan_n_extracts(plan) == 0);
     sgc_plan_free(plan);

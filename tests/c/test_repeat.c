@@ -20,14 +20,16 @@ static const char *choose(const char *const *list, size_t n)
     return list[pick((unsigned)n)];
 }
 
-#define CHOOSE(...) choose((const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
+#define CHOOSE(...) \
+    choose((const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
 
 static const char *value_text(void)
 {
     if (pick(40) == 0)
         return CHOOSE("\xff", "\xc3", "a\nb", "n\\", "n\\", "more than the limit of thirty-one bytes");
-    return CHOOSE("0", "1", "12", "0.1", "a longer value, of thirty bytes", "", "", "\xc3\xa9", "\xc3\xa8", "x\xc3\xa9y", "q\\\"",
-                  "b\\\\", "n\\n", "n\\\"y", "n\\\\", "+Inf", "meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-80B", "\xe2\x82\xac", "\xe2\x82\xad",
+    return CHOOSE("0", "1", "12", "0.1", "a longer value, of thirty bytes", "", "", "\xc3\xa9", "\xc3\xa8",
+                  "x\xc3\xa9y", "q\\\"", "b\\\\", "n\\n", "n\\\"y", "n\\\\", "+Inf",
+                  "meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-80B", "\xe2\x82\xac", "\xe2\x82\xad",
                   "tab\t", "{}", "a,b=c");
 }
 
@@ -35,8 +37,8 @@ static const char *number_text(void)
 {
     if (pick(30) == 0)
         return CHOOSE("x", "", "1e", "0x1");
-    return CHOOSE("0.0", "13.0", "8.128902e+06", "NaN", "1234567890123456789", "9999999999999999", "0.1234567890123", "123456789012345",
-                  "1234567890.12345", ".5", "5.", "-1", "7");
+    return CHOOSE("0.0", "13.0", "8.128902e+06", "NaN", "1234567890123456789", "9999999999999999",
+                  "0.1234567890123", "123456789012345", "1234567890.12345", ".5", "5.", "-1", "7");
 }
 
 /* Often the line before with one value changed; now and then anything. */
@@ -56,14 +58,17 @@ static void line_make(char *line, const char *before)
                 quote = strchr(quote + 1, '"');
             cut = (size_t)(quote - line) + 1;
             quote = strchr(quote + 1, '"');
-            snprintf(line + cut, LINE_SIZE - cut, "%s%s", value_text(), quote ? before + (quote - line) : "\"} 1");
+            snprintf(line + cut, LINE_SIZE - cut, "%s%s", value_text(),
+                     quote ? before + (quote - line) : "\"} 1");
         }
         return;
     }
-    snprintf(line, LINE_SIZE, "%s%s%s=\"%s\",%s=\"%s\",%s=\"%s\"%s} %s%s", CHOOSE("sglang:h_bucket", "sglang:h_sum", "g"),
-             CHOOSE("{", "{", "{", "{\"q.n\",", "{ "), CHOOSE("a", "dp_rank", "f", "\"q l\"", "\"e\\\\\""), value_text(),
-             CHOOSE("b", "le", "model_name"), value_text(), CHOOSE("c", "tp_rank", "d"), value_text(), CHOOSE("", "", "", ",", " "),
-             number_text(), CHOOSE("", "", "", "", " 1395066363", " # {x=\"1\"} 1"));
+    snprintf(line, LINE_SIZE, "%s%s%s=\"%s\",%s=\"%s\",%s=\"%s\"%s} %s%s",
+             CHOOSE("sglang:h_bucket", "sglang:h_sum", "g"), CHOOSE("{", "{", "{", "{\"q.n\",", "{ "),
+             CHOOSE("a", "dp_rank", "f", "\"q l\"", "\"e\\\\\""), value_text(),
+             CHOOSE("b", "le", "model_name"), value_text(), CHOOSE("c", "tp_rank", "d"), value_text(),
+             CHOOSE("", "", "", ",", " "), number_text(),
+             CHOOSE("", "", "", "", " 1395066363", " # {x=\"1\"} 1"));
 }
 
 typedef struct {
@@ -103,8 +108,8 @@ static bool same_sample(const sgc_page *page, size_t i, const sgc_page *alone)
 
     sgc_page_sample(page, i, &s);
     sgc_page_sample(alone, 0, &o);
-    same = sgc__eq(s.name, o.name) && same_double(s.value, o.value) && same_double(s.timestamp, o.timestamp) &&
-           s.n_labels == o.n_labels && s.exemplar == o.exemplar;
+    same = sgc__eq(s.name, o.name) && same_double(s.value, o.value) &&
+           same_double(s.timestamp, o.timestamp) && s.n_labels == o.n_labels && s.exemplar == o.exemplar;
     if (!same)
         return false;
     sgc_page_labels(page, i, labels);
@@ -144,17 +149,19 @@ static void page_try(bool om)
         alone = read_text(text, len, om);
         if (alone.status == SGC_OK && sgc_page_n_samples(alone.page) == 1) {
             if (whole.status == SGC_OK || whole.err.line > i + 1) {
-                CHECK_MSG(whole.status != SGC_OK || same_sample(whole.page, n, alone.page), "%s\n%s", i ? lines[i - 1] : "", lines[i]);
+                CHECK_MSG(whole.status != SGC_OK || same_sample(whole.page, n, alone.page), "%s\n%s",
+                          i ? lines[i - 1] : "", lines[i]);
                 n++;
                 read_lines++;
             } else {
                 CHECK_MSG(false, "refused among others (%s): %s", whole.err.reason, lines[i]);
             }
         } else {
-            CHECK_MSG(whole.status == alone.status && whole.err.line == i + 1 && whole.err.column == alone.err.column &&
-                          whole.err.reason == alone.err.reason,
-                      "alone %s at %d, here line %d of %d %s at %d: %s", alone.err.reason, (int)alone.err.column, (int)whole.err.line,
-                      (int)i + 1, whole.err.reason, (int)whole.err.column, lines[i]);
+            CHECK_MSG(whole.status == alone.status && whole.err.line == i + 1 &&
+                          whole.err.column == alone.err.column && whole.err.reason == alone.err.reason,
+                      "alone %s at %d, here line %d of %d %s at %d: %s", alone.err.reason,
+                      (int)alone.err.column, (int)whole.err.line, (int)i + 1, whole.err.reason,
+                      (int)whole.err.column, lines[i]);
             refused_lines++;
             i = LINES;
         }

@@ -22,7 +22,8 @@ static const char *choose(const char *const *list, size_t n)
     return list[pick((unsigned)n)];
 }
 
-#define CHOOSE(...) choose((const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
+#define CHOOSE(...) \
+    choose((const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
 
 static sgc_plan *plan_make(void)
 {
@@ -30,7 +31,13 @@ static sgc_plan *plan_make(void)
     static const sgc_str h[] = {S("h")}, g[] = {S("g")}, c[] = {S("c_total"), S("c_old")}, zero[] = {S("0")};
     static const sgc_cond where = {S("dp"), SGC_OP_IS, true, zero, 1};
     static const sgc_extract extracts[] = {
-        {.kind = SGC_KIND_HISTOGRAM, .names = h, .n_names = 1, .without = ranks, .n_without = 2, .lowest = ranks, .n_lowest = 2},
+        {.kind = SGC_KIND_HISTOGRAM,
+         .names = h,
+         .n_names = 1,
+         .without = ranks,
+         .n_without = 2,
+         .lowest = ranks,
+         .n_lowest = 2},
         {.kind = SGC_KIND_HISTOGRAM, .names = h, .n_names = 1, .by = S("dp")},
         {.names = g, .n_names = 1, .without = ranks, .n_without = 2, .lowest = ranks, .n_lowest = 2},
         {.names = g, .n_names = 1, .by = S("dp"), .reduce = SGC_REDUCE_MAX},
@@ -82,21 +89,24 @@ static size_t page_make(char *page, uint64_t seed)
             after = state, state = values;
             count += pick(50);
             values = state, state = after;
-            used += (size_t)sprintf(page + used, "s:h_bucket{dp=\"%u\",le=\"%s\",tp=\"%u\"} %u.0\n", dp, bounds[shuffled ? 3 - b : b], tp,
-                                    shuffled ? 0 : count);
+            used += (size_t)sprintf(page + used, "s:h_bucket{dp=\"%u\",le=\"%s\",tp=\"%u\"} %u.0\n", dp,
+                                    bounds[shuffled ? 3 - b : b], tp, shuffled ? 0 : count);
         }
-        used += (size_t)sprintf(page + used, "s:h_sum{dp=\"%u\",tp=\"%u\"} %u.5\ns:h_count{dp=\"%u\",tp=\"%u\"} %u\n", dp, tp, count, dp, tp,
-                                shuffled ? 0 : count + lie);
+        used += (size_t)sprintf(page + used,
+                                "s:h_sum{dp=\"%u\",tp=\"%u\"} %u.5\ns:h_count{dp=\"%u\",tp=\"%u\"} %u\n", dp,
+                                tp, count, dp, tp, shuffled ? 0 : count + lie);
     }
     series = (int)pick(6);
     for (int i = 0; i < series; i++) {
-        const char *head = CHOOSE("s:g{dp=\"0\",tp=\"0\"} ", "s:g{dp=\"0\",tp=\"1\"} ", "s:g{dp=\"1\",tp=\"3\"} ", "s:g ", "s:c_total ",
-                                  "s:c_total{x=\"q\\\"\"} ", "s:c_old ", "s_c_total ", "# comment\nother ", "\ns:unwanted{tp=\"7\"} ");
+        const char *head = CHOOSE("s:g{dp=\"0\",tp=\"0\"} ", "s:g{dp=\"0\",tp=\"1\"} ",
+                                  "s:g{dp=\"1\",tp=\"3\"} ", "s:g ", "s:c_total ", "s:c_total{x=\"q\\\"\"} ",
+                                  "s:c_old ", "s_c_total ", "# comment\nother ", "\ns:unwanted{tp=\"7\"} ");
         after = state, state = values;
         used += (size_t)sprintf(page + used, "%s%s\n", head, number_text(room));
         values = state, state = after;
     }
-    used += (size_t)sprintf(page + used, "%s", CHOOSE("", "", "# the end", "s:g 4 1395066363000\n", "s:last 5"));
+    used +=
+        (size_t)sprintf(page + used, "%s", CHOOSE("", "", "# the end", "s:g 4 1395066363000\n", "s:last 5"));
     state = values;
     return used;
 }
@@ -115,9 +125,11 @@ static void page_check(sgc_plan *plan, sgc_steady *steady, const char *page, siz
     warm_status = sgc_steady_fold(steady, page, len, &options, &warm, &warm_err);
     CHECK_MSG(cold_status == warm_status, "%.*s", (int)len, page);
     if (cold && warm)
-        CHECK_MSG(fold_same(cold, warm), "%s%.*s", sgc_steady_hit(steady) ? "(hit)\n" : "(miss)\n", (int)len, page);
+        CHECK_MSG(fold_same(cold, warm), "%s%.*s", sgc_steady_hit(steady) ? "(hit)\n" : "(miss)\n", (int)len,
+                  page);
     else
-        CHECK_MSG(cold_err.reason == warm_err.reason && cold_err.line == warm_err.line && cold_err.column == warm_err.column,
+        CHECK_MSG(cold_err.reason == warm_err.reason && cold_err.line == warm_err.line &&
+                      cold_err.column == warm_err.column,
                   "%.*s", (int)len, page);
     *(sgc_steady_hit(steady) ? &hits : &misses) += 1;
     sgc_fold_free(cold);
@@ -144,7 +156,8 @@ static void test_known_lines_fold_as_in_a_cold_read(sgc_plan *plan)
     CHECK(hits > 5000 && misses > 5000);
 }
 
-static bool hit_after(sgc_plan *plan, const char *first, const char *second, sgc_format format, uint64_t number_length)
+static bool hit_after(sgc_plan *plan, const char *first, const char *second, sgc_format format,
+                      uint64_t number_length)
 {
     sgc_options options;
     sgc_steady *steady;
@@ -155,7 +168,8 @@ static bool hit_after(sgc_plan *plan, const char *first, const char *second, sgc
     options.format = format;
     options.limits.number_length = number_length;
     CHECK(sgc_steady_new(plan, &steady, NULL) == SGC_OK);
-    CHECK(sgc_steady_fold(steady, first, strlen(first), &options, &fold, NULL) == SGC_OK && !sgc_steady_hit(steady));
+    CHECK(sgc_steady_fold(steady, first, strlen(first), &options, &fold, NULL) == SGC_OK &&
+          !sgc_steady_hit(steady));
     sgc_fold_free(fold);
     sgc_steady_fold(steady, second, strlen(second), &options, &fold, NULL);
     hit = sgc_steady_hit(steady);
