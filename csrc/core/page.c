@@ -22,7 +22,7 @@ typedef struct {
     uint32_t index;
     double timestamp;
     const sgc_label *labels; /* FLAG_ODD */
-    sgc__exemplar ex;
+    const sgc__exemplar *ex; /* FLAG_EXEMPLAR */
 } extra;
 
 struct sgc_page {
@@ -53,6 +53,15 @@ static bool samples_grow(sgc_page *page)
     return true;
 }
 
+static const sgc__exemplar *exemplar_keep(sgc_page *page, const sgc__exemplar *ex)
+{
+    sgc__exemplar *kept = sgc__arena_alloc(&page->kept, 1, sizeof *kept);
+
+    if (kept)
+        *kept = *ex;
+    return kept;
+}
+
 static bool extra_add(sgc_page *page, const sgc__sample *s)
 {
     extra *e;
@@ -66,7 +75,9 @@ static bool extra_add(sgc_page *page, const sgc__sample *s)
         page->extras_room = room;
     }
     e = &page->extras[page->n_extras];
-    *e = (extra){.index = (uint32_t)page->n, .timestamp = s->timestamp, .ex = s->ex};
+    *e = (extra){.index = (uint32_t)page->n, .timestamp = s->timestamp};
+    if (s->exemplar && !(e->ex = exemplar_keep(page, &s->ex)))
+        return false;
     if (s->odd && s->n_labels) {
         sgc_label *labels = sgc__arena_alloc(&page->kept, s->n_labels, sizeof *labels);
         if (!labels)
@@ -87,8 +98,8 @@ static sgc_status sample_take(void *self, const sgc__parser *parser, const sgc__
 {
     sgc_page *page = self;
     sgc__family *family = &parser->families.list[s->family];
-    unsigned flags = (s->timestamp == s->timestamp ? FLAG_TIMESTAMP : 0u) | (s->exemplar ? FLAG_EXEMPLAR : 0u) |
-                     (s->odd ? FLAG_ODD : 0u);
+    unsigned flags = (s->timestamp == s->timestamp ? FLAG_TIMESTAMP : 0u) |
+                     (s->exemplar ? FLAG_EXEMPLAR : 0u) | (s->odd ? FLAG_ODD : 0u);
 
     if ((page->n == page->room && !samples_grow(page)) || (flags && !extra_add(page, s)))
         return sgc__fail_memory(parser->err);
@@ -107,7 +118,8 @@ static sgc_status sample_take(void *self, const sgc__parser *parser, const sgc__
     return SGC_OK;
 }
 
-sgc_status sgc_page_parse(const char *data, size_t len, const sgc_options *options, sgc_page **out, sgc_error *err)
+sgc_status sgc_page_parse(const char *data, size_t len, const sgc_options *options, sgc_page **out,
+                          sgc_error *err)
 {
     sgc_page *page = sgc__alloc(1, sizeof *page);
     sgc__parser parser = {.sample = sample_take, .self = page};
@@ -235,7 +247,7 @@ bool sgc_page_exemplar(const sgc_page *page, size_t index, sgc_exemplar *out)
 
     if (!(page->samples[index].flags & FLAG_EXEMPLAR))
         return false;
-    ex = &extra_find(page, index)->ex;
+    ex = extra_find(page, index)->ex;
     *out = (sgc_exemplar){.value = ex->value, .timestamp = ex->timestamp, .n_labels = ex->n_labels};
     return true;
 }
@@ -247,7 +259,7 @@ void sgc_page_exemplar_labels(const sgc_page *page, size_t index, sgc_label *out
 
     if (!(page->samples[index].flags & FLAG_EXEMPLAR))
         return;
-    ex = &extra_find(page, index)->ex;
+    ex = extra_find(page, index)->ex;
     p = ex->labels_text;
     for (size_t i = 0; i < ex->n_labels; i++)
         p = label_scan(page, p, &out[i]);
@@ -296,7 +308,8 @@ static bool sample_has(const sgc_page *page, size_t index, const sgc_label *want
     return want->value.len == 0;
 }
 
-size_t sgc_page_match(const sgc_page *page, sgc_str name, const sgc_label *labels, size_t n_labels, size_t *first)
+size_t sgc_page_match(const sgc_page *page, sgc_str name, const sgc_label *labels, size_t n_labels,
+                      size_t *first)
 {
     size_t count = 0, fitting;
 

@@ -34,7 +34,7 @@ struct sgc__strict {
     sgc__arena point_arena;
     sgc__arena scratch; /* of one sample */
     size_t family;      /* the open one, or SIZE_MAX */
-    set claimed;        /* every name that closed families give to samples */
+    set claimed;        /* names with a suffix that closed families give to samples */
     set metrics;        /* label sets of the open family */
     set series;         /* of the current point: sample name and labels */
     sgc__buf key;
@@ -61,8 +61,7 @@ static void set_free(set *s)
     sgc__index_free(&s->index);
 }
 
-/* Adds a copy of the key, or the key itself where there is no arena for one; *had
- * where it was there. False: out of memory. */
+/* Adds a copy of the key; *had where it was there. False: out of memory. */
 static bool set_add(set *s, sgc__arena *arena, sgc_str key, bool *had)
 {
     *had = sgc__index_find(&s->index, key, key_at, s) != SIZE_MAX;
@@ -76,7 +75,7 @@ static bool set_add(set *s, sgc__arena *arena, sgc_str key, bool *had)
         s->list = list;
         s->room = room;
     }
-    s->list[s->n] = arena ? sgc__arena_copy(arena, key) : key;
+    s->list[s->n] = sgc__arena_copy(arena, key);
     if (!s->list[s->n].ptr || !sgc__index_add(&s->index, s->list[s->n], key_at, s))
         return false;
     s->n++;
@@ -345,32 +344,28 @@ no_memory:
 
 /* ---------------------------------------------------------------- families */
 
-/* Adds one such name, the family's own as it stands; false: no memory. */
-static bool name_claim(sgc__strict *strict, sgc_str family, sgc_str suffix, bool *had)
+/* Every name that a closing family may give to a sample is its own alone: not
+ * another family's, nor one that a suffix made another family claim. */
+static const char *names_claim(sgc__strict *strict, const sgc__families *families, const sgc__family *family,
+                               sgc_status *status)
 {
-    if (!suffix.len)
-        return set_add(&strict->claimed, NULL, family, had);
-    sgc__buf_reset(&strict->key);
-    return sgc__buf_append(&strict->key, family.ptr, family.len) == SGC_OK &&
-           sgc__buf_append(&strict->key, suffix.ptr, suffix.len) == SGC_OK &&
-           set_add(&strict->claimed, &strict->arena, buf_text(&strict->key), had);
-}
-
-/* Every name that a closing family may give to a sample is its own alone. */
-static const char *names_claim(sgc__strict *strict, const sgc__family *family, sgc_status *status)
-{
-    static const char *const suffixes[] = {"",       "_total", "_created", "_info", "_bucket",
-                                           "_count", "_sum",   "_gcount",  "_gsum"};
-    bool had = false;
+    static const char *const suffixes[] = {"_total", "_created", "_info",   "_bucket",
+                                           "_count", "_sum",     "_gcount", "_gsum"};
+    sgc_str name = sgc__family_name(family);
+    bool had = sgc__index_find(&strict->claimed.index, name, key_at, &strict->claimed) != SIZE_MAX;
 
     for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes && !had; i++) {
         sgc_str suffix = {suffixes[i], strlen(suffixes[i])};
         if (!sgc__suffix_fits((sgc_type)family->type, suffix))
             continue;
-        if (!name_claim(strict, sgc__family_name(family), suffix, &had)) {
+        sgc__buf_reset(&strict->key);
+        if (sgc__buf_append(&strict->key, name.ptr, name.len) != SGC_OK ||
+            sgc__buf_append(&strict->key, suffix.ptr, suffix.len) != SGC_OK ||
+            !set_add(&strict->claimed, &strict->arena, buf_text(&strict->key), &had)) {
             *status = SGC_NOMEM;
             return NULL;
         }
+        had |= sgc__families_find(families, buf_text(&strict->key)) != SIZE_MAX;
     }
     return had ? "two families share the name of a sample" : NULL;
 }
@@ -400,7 +395,7 @@ static const char *family_close(sgc__strict *strict, sgc__parser *parser, sgc_st
     if (!broken)
         broken = unit_check(family);
     if (!broken)
-        broken = names_claim(strict, family, status);
+        broken = names_claim(strict, &parser->families, family, status);
     family->seen |= CLOSED;
     strict->family = SIZE_MAX;
     strict->in_metric = false;
