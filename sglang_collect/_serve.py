@@ -1,0 +1,53 @@
+"""What ``sglang-collect serve`` runs: the application of ``api`` under uvicorn."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import uvicorn
+from fastapi import Depends, HTTPException, Request
+
+from ._listen import listen
+from .api import RouterSettings, create_app
+
+__all__ = ["serve"]
+
+
+class _RequireToken:
+    """A dependency that lets only those callers in who send the bearer token."""
+
+    def __init__(self, token: str) -> None:
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, request: Request) -> None:
+        sent = request.headers.get("authorization", "").encode("latin-1")
+        if not secrets.compare_digest(sent, self._expected):
+            raise HTTPException(401, "a bearer token is required", {"WWW-Authenticate": "Bearer"})
+
+
+def serve(settings: Mapping[str, Any], *, token: str | None, host: str, port: int) -> None:
+    """Serves until the process is interrupted; prints the URL first.
+
+    Args:
+        settings: keywords of ``RouterSettings``.
+        token: what callers must send as ``Authorization: Bearer``; None lets everybody in.
+        host, port: where to listen.
+
+    Raises:
+        ValueError: a setting cannot be used.
+        OSError: the address cannot be listened on.
+    """
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    if token == "":
+        raise ValueError("the token file is empty")
+    dependencies = [] if token is None else [Depends(_RequireToken(token))]
+    app = create_app(RouterSettings(dependencies=dependencies, **settings))
+    listener, url = listen(host, port)
+    print(url, flush=True)
+    uvicorn.Server(uvicorn.Config(app, log_config=None)).run(sockets=[listener])

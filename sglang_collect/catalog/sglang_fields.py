@@ -1,0 +1,473 @@
+"""The fields of a snapshot: which metrics each is made of, and how.
+
+``FIELDS`` is the list; a field without a formula is its one metric, by that metric's rule. Tables of the
+metrics and the rules are in ``sglang`` and ``sglang_rules``.
+"""
+
+from __future__ import annotations
+
+from . import Field, Reading, View, histogram_slot
+from .sglang_rules import ANY_RANK, EVERY_SERIES, FAILED, UNRANKED
+
+__all__ = [
+    "FIELDS",
+    "LABELS",
+    "MAX_MODELS",
+    "RANK_COLUMNS",
+    "VIEWS",
+    "finished_requests",
+    "generation_tokens",
+    "hit_ratio",
+    "notes",
+    "prompt_tokens",
+    "ranks",
+    "release_marks",
+    "servers",
+]
+
+GIB = 1024.0**3
+"""SGLang counts 2^30 bytes as a GB, in its memory pools and in its transfer speeds."""
+
+VIEWS = (
+    View("failed responses", "http_responses_total", FAILED),
+    View("paused, every series", "num_paused_reqs", EVERY_SERIES),
+    View("paused, any rank", "num_paused_reqs", ANY_RANK),
+    View("evicted, no rank", "evicted_tokens_total", UNRANKED),
+    View("loaded back, no rank", "load_back_tokens_total", UNRANKED),
+)
+
+_MERGED = {
+    "evicted, no rank": "evicted_tokens_total",
+    "loaded back, no rank": "load_back_tokens_total",
+}
+
+LABELS = ("model_name", "engine_type", "tp_rank", "pp_rank", "dp_rank")
+"""The labels whose values on the whole page are asked for."""
+
+MAX_MODELS = 100
+"""Of so many models at most a page is told apart, since each takes a reading of the page."""
+
+# -------------------------------------------------------------------- formulas
+
+_WAITING = (
+    "num_queue_reqs",
+    "num_grammar_queue_reqs",
+    "num_prefill_bootstrap_queue_reqs",
+    "num_prefill_inflight_queue_reqs",
+    "num_decode_prealloc_queue_reqs",
+    "num_decode_transfer_queue_reqs",
+)
+
+
+def _mean(reading: Reading, *metrics: str) -> float | None:
+    """The mean of the first of these histograms that holds anything."""
+    for metric in metrics:
+        histogram = reading.histogram(metric)
+        if histogram is not None and (mean := histogram.mean) is not None:
+            return mean
+    return None
+
+
+def _ratio(part: float | None, whole: float | None) -> float | None:
+    return None if part is None or not whole else part / whole
+
+
+def _add(*numbers: float | None) -> float | None:
+    """The sum of those that are there; None where none is."""
+    there = [number for number in numbers if number is not None]
+    return sum(there) if there else None
+
+
+def _or_zero(reading: Reading, name: str) -> float | None:
+    """A counter that is missing until it first counts: 0 where the page has no series of it."""
+    return reading.number(name) if reading.has(name) else 0.0
+
+
+def _is_number(label: str) -> bool:
+    return label.isascii() and label.isdecimal() and len(label) < 10
+
+
+def finished_requests(reading: Reading) -> float | None:
+    """Finished requests; before v0.4.1.post6 those whose latency was measured."""
+    finished = reading.number("num_requests_total")
+    if finished is not None:
+        return finished
+    measured = reading.histogram("e2e_request_latency_seconds")
+    return None if measured is None else measured.count
+
+
+def _failed_requests(reading: Reading) -> float | None:
+    """Requests that generation paths answered with 5xx, and those that disaggregation lost."""
+    if not reading.has("http_responses_total"):
+        return None
+    failures = [
+        _or_zero(reading, "failed responses"),
+        _or_zero(reading, "num_bootstrap_failed_reqs_total"),
+        _or_zero(reading, "num_transfer_failed_reqs_total"),
+    ]
+    return None if None in failures else _add(*failures)
+
+
+def _request_duration(reading: Reading) -> float | None:
+    return _mean(reading, "e2e_request_latency_seconds")
+
+
+def _time_to_first_token(reading: Reading) -> float | None:
+    return _mean(reading, "time_to_first_token_seconds")
+
+
+def _time_per_output_token(reading: Reading) -> float | None:
+    return _mean(reading, "inter_token_latency_seconds", "time_per_output_token_seconds")
+
+
+def _cached_tokens(reading: Reading) -> float | None:
+    """Cached tokens; 0 where the counter is missing beside prompt tokens in a release that has it."""
+    if reading.has("prompt_tokens_total") and reading.labels("engine_type"):
+        return _or_zero(reading, "cached_tokens_total")
+    return reading.number("cached_tokens_total")
+
+
+def hit_ratio(reading: Reading) -> float | None:
+    """Prefix cache hits over prompt tokens, from the first counters that have moved."""
+    effective = reading.by("prefill_effective_tokens_total", "mode")
+    hits = sum(tokens for mode, tokens in effective.items() if mode.endswith("_hit"))
+    ratio = _ratio(hits, sum(effective.values()))
+    if ratio is None:
+        live = reading.by("realtime_tokens_total", "mode")
+        cached = live.get("prefill_cache", 0.0)
+        ratio = _ratio(cached, cached + live.get("prefill_compute", 0.0))
+    if ratio is None and reading.labels("engine_type"):
+        ratio = _ratio(_or_zero(reading, "cached_tokens_total"), reading.number("prompt_tokens_total"))
+    return ratio
+
+
+def _cache_hit_rate(reading: Reading) -> float | None:
+    """The ratio by counters; the gauge of a server without engine_type, where it is of all requests."""
+    ratio = hit_ratio(reading)
+    if ratio is None and reading.labels("model_name") and not reading.labels("engine_type"):
+        ratio = reading.number("cache_hit_rate")
+    return ratio
+
+
+def _held_tokens(reading: Reading) -> float | None:
+    used, evictable = reading.number("kv_used_tokens"), reading.number("kv_evictable_tokens")
+    return None if used is None or evictable is None else used + evictable
+
+
+def _cache_memory(reading: Reading) -> float | None:
+    """Bytes of the KV pools of all ranks, times the part of their slots that hold something."""
+    held = _ratio(_held_tokens(reading), reading.number("max_total_num_tokens"))
+    allocated = _allocated_bytes(reading)
+    return None if held is None or allocated is None else allocated * held
+
+
+def _allocated_bytes(reading: Reading) -> float | None:
+    gigabytes = reading.number("kv_cache_memory_usage_gb")
+    return None if gigabytes is None else gigabytes * GIB
+
+
+def _usage(reading: Reading) -> float | None:
+    exact = _ratio(reading.number("num_used_tokens"), reading.number("max_total_num_tokens"))
+    return exact if exact is not None else reading.number("token_usage")
+
+
+def _page_size(reading: Reading) -> float | None:
+    size = reading.number("page_size")
+    if size is None:
+        labels = reading.by("cache_config_info", "page_size")
+        size = max((float(label) for label in labels if _is_number(label)), default=None)
+    return size
+
+
+def _cached_by_source(reading: Reading) -> dict[str, float] | None:
+    sources = reading.by("cached_tokens_total", "cache_source")
+    return {source: tokens for source, tokens in sources.items() if source} or None
+
+
+def _live_tokens(reading: Reading) -> dict[str, float] | None:
+    return reading.by("realtime_tokens_total", "mode") or None
+
+
+def _responses_by_class(reading: Reading) -> dict[str, float] | None:
+    """HTTP answers by 2xx, 4xx, ...; of every path, so that scrapes and health checks are among the 2xx."""
+    classes: dict[str, float] = {}
+    for status, responses in reading.by("http_responses_total", "status_code").items():
+        key = f"{status[0]}xx" if len(status) == 3 and status.isdecimal() else "other"
+        classes[key] = classes.get(key, 0.0) + responses
+    return classes or None
+
+
+def _backlog(reading: Reading) -> float | None:
+    """All that wait: for the scheduler, a grammar, a partner node, memory or a transfer."""
+    return _add(*(reading.number(metric) for metric in _WAITING))
+
+
+def _by_throughput(reading: Reading, metric: str) -> float | None:
+    """The mean over data-parallel groups, by the tokens each generates; None where none speculates."""
+    lengths = reading.by("spec_accept_length", "dp_rank")
+    speeds = reading.by("gen_throughput", "dp_rank")
+    values = {
+        rank: value for rank, value in reading.by(metric, "dp_rank").items() if lengths.get(rank, 1.0) > 0
+    }
+    if not values:
+        return None
+    weights = {rank: speeds.get(rank, 0.0) for rank in values}
+    total = sum(weights.values())
+    if total <= 0:
+        return sum(values.values()) / len(values)
+    return sum(value * weights[rank] for rank, value in values.items()) / total
+
+
+def _accept_length(reading: Reading) -> float | None:
+    return _by_throughput(reading, "spec_accept_length")
+
+
+def _accept_rate(reading: Reading) -> float | None:
+    return _by_throughput(reading, "spec_accept_rate")
+
+
+def _lora_utilization(reading: Reading) -> float | None:
+    exact = _ratio(reading.number("lora_pool_slots_used"), reading.number("lora_pool_slots_total"))
+    return exact if exact is not None else reading.number("lora_pool_utilization")
+
+
+def _mean_or_gauge(reading: Reading, metric: str) -> float | None:
+    mean = _mean(reading, metric)
+    return mean if mean is not None else reading.number(metric)
+
+
+def _transfer_latency(reading: Reading) -> float | None:
+    milliseconds = _mean_or_gauge(reading, "kv_transfer_latency_ms")
+    return None if milliseconds is None else milliseconds / 1000
+
+
+def _transfer_speed(reading: Reading) -> float | None:
+    speed = _mean_or_gauge(reading, "kv_transfer_speed_gb_s")
+    return None if speed is None else speed * GIB
+
+
+def prompt_tokens(reading: Reading) -> float | None:
+    """Prompt tokens as they are processed; where a page does not tell, those of finished requests."""
+    live = reading.by("realtime_tokens_total", "mode")
+    processed = _add(live.get("prefill_compute"), live.get("prefill_cache"))
+    return processed if processed is not None else reading.number("prompt_tokens_total")
+
+
+def generation_tokens(reading: Reading) -> float | None:
+    """Output tokens as they come; where a page does not tell, those of finished requests."""
+    decoded = reading.by("realtime_tokens_total", "mode").get("decode")
+    if decoded is not None:
+        return decoded
+    gaps = reading.histogram("inter_token_latency_seconds")
+    return gaps.count if gaps is not None else reading.number("generation_tokens_total")
+
+
+_CACHED = "cached_tokens_total; 0 where it is missing beside prompt_tokens_total, from v0.4.3.post4"
+
+
+# ---------------------------------------------------------------------- fields
+
+# fmt: off
+FIELDS = (
+    # The plan's; a page may also show each under a name of its own.
+    Field("request_metrics.success_total", ("num_requests_total", "e2e_request_latency_seconds"),
+          finished_requests, own="request_success_total",
+          how="finished requests; before v0.4.1.post6 the count of e2e_request_latency_seconds",
+          absent="no request has finished yet"),
+    Field("request_metrics.failure_total",
+          ("http_responses_total", "num_bootstrap_failed_reqs_total", "num_transfer_failed_reqs_total"),
+          _failed_requests, own="request_failure_total", unit="requests",
+          how="answers 5xx of paths that generate, plus what disaggregation lost",
+          absent="before v0.5.6.post2, or no HTTP answer yet"),
+    Field("request_metrics.request_duration_seconds", ("e2e_request_latency_seconds",),
+          _request_duration, own="request_duration_seconds",
+          how="sum / count", absent="no request has finished yet"),
+    Field("request_metrics.time_to_first_token_seconds", ("time_to_first_token_seconds",),
+          _time_to_first_token, own="time_to_first_token_seconds",
+          how="sum / count", absent="a prefill node, or no token yet"),
+    Field("request_metrics.time_per_output_token_seconds",
+          ("inter_token_latency_seconds", "time_per_output_token_seconds"),
+          _time_per_output_token, own="time_per_output_token_seconds",
+          how="sum / count of the first that holds anything; of the second before v0.4.3.post3",
+          absent="no second token yet"),
+    Field("request_metrics.input_tokens", ("prompt_tokens_total",), own="request_input_tokens",
+          absent="no request has finished yet"),
+    Field("request_metrics.output_tokens", ("generation_tokens_total",), own="request_output_tokens",
+          absent="no request has finished yet"),
+    Field("cache_metrics.cache_hit_rate",
+          ("prefill_effective_tokens_total", "realtime_tokens_total", "cached_tokens_total",
+           "prompt_tokens_total", "cache_hit_rate"),
+          _cache_hit_rate, own="cache_hit_rate", unit="ratio",
+          how="over the server's life, of the first counters that have moved: modes *_hit over all modes "
+              "(v0.5.18); prefill_cache over prefill_cache + prefill_compute (v0.5.7); cached_tokens_total / "
+              "prompt_tokens_total (v0.4.3.post4); the gauge up to v0.4.3.post2, where it is of all requests",
+          absent="v0.4.3.post3, whose gauge is of one batch; or no prompt yet"),
+    Field("cache_metrics.cache_memory_usage_bytes",
+          ("kv_cache_memory_usage_gb", "kv_used_tokens", "kv_evictable_tokens", "max_total_num_tokens"),
+          _cache_memory, own="cache_memory_usage_bytes", unit="bytes",
+          how="memory of all ranks * 2^30 * (kv_used_tokens + kv_evictable_tokens) / max_total_num_tokens",
+          absent="before v0.5.17, or nothing reported yet"),
+    Field("cache_metrics.radix_cache_size", ("kv_evictable_tokens",), own="radix_cache_size",
+          absent="nothing reported yet"),
+    Field("cache_metrics.prefix_cache_hit_total", ("cached_tokens_total", "prompt_tokens_total"),
+          _cached_tokens, own="prefix_cache_hit_total", how=_CACHED,
+          absent="before v0.4.3.post4, or no request has finished yet"),
+    Field("system_metrics.num_requests_running", ("num_running_reqs",), own="num_requests_running",
+          absent="nothing reported yet"),
+    Field("system_metrics.num_requests_waiting", ("num_queue_reqs",), own="num_requests_waiting",
+          absent="nothing reported yet"),
+    Field("system_metrics.batch_size_current", ("num_running_reqs",), own="batch_size_current",
+          absent="nothing reported yet"),
+    Field("system_metrics.throughput_tokens_per_second", ("gen_throughput",),
+          own="throughput_tokens_per_second", absent="nothing reported yet"),
+
+    # The native groups.
+    Field("latency.time_to_first_token", ("time_to_first_token_seconds",),
+          absent="a prefill node, or no token yet"),
+    Field("latency.inter_token", ("inter_token_latency_seconds",), absent="no second token yet"),
+    Field("latency.end_to_end", ("e2e_request_latency_seconds",), absent="no request has finished yet"),
+    Field("latency.queue_time", ("queue_time_seconds",), absent="no request has left the queue yet"),
+    Field("tokens.prompt_total", ("prompt_tokens_total",), absent="no request has finished yet"),
+    Field("tokens.generation_total", ("generation_tokens_total",), absent="no request has finished yet"),
+    Field("tokens.cached_total", ("cached_tokens_total", "prompt_tokens_total"), _cached_tokens, how=_CACHED,
+          absent="before v0.4.3.post4, or no request has finished yet"),
+    Field("tokens.cached_by_source", ("cached_tokens_total",), _cached_by_source, how="by cache_source",
+          absent="before v0.5.9, or no hit yet"),
+    Field("tokens.realtime_total", ("realtime_tokens_total",), _live_tokens, how="by mode",
+          absent="before v0.5.7, or nothing processed yet"),
+    Field("requests.finished_total", ("num_requests_total",), absent="no request has finished yet"),
+    Field("requests.aborted_total", ("num_aborted_requests_total",), absent="no abort yet"),
+    Field("requests.http_responses", ("http_responses_total",), _responses_by_class,
+          how="by the first digit of the status: 2xx, 4xx, 5xx; of every path",
+          absent="before v0.5.6.post2, or no answer yet"),
+    Field("requests.retracted_total", ("num_retracted_requests_total",),
+          absent="v0.5.3rc2 to v0.5.6.post2, or none put back yet"),
+    Field("kv_cache.usage_ratio", ("num_used_tokens", "max_total_num_tokens", "token_usage"), _usage,
+          unit="ratio", how="num_used_tokens / max_total_num_tokens; before v0.5.6 token_usage",
+          absent="nothing reported yet"),
+    Field("kv_cache.used_tokens", ("num_used_tokens",), absent="nothing reported yet"),
+    Field("kv_cache.available_tokens", ("kv_available_tokens",), absent="nothing reported yet"),
+    Field("kv_cache.evictable_tokens", ("kv_evictable_tokens",), absent="nothing reported yet"),
+    Field("kv_cache.capacity_tokens", ("max_total_num_tokens",), absent="nothing reported yet (to v0.5.10)"),
+    Field("kv_cache.allocated_bytes", ("kv_cache_memory_usage_gb",), _allocated_bytes, unit="bytes",
+          how="memory of all ranks * 2^30", absent="before v0.5.17"),
+    Field("kv_cache.page_size", ("page_size", "cache_config_info"), _page_size,
+          how="page_size; before v0.5.11 the label of cache_config_info", absent="before v0.5.9"),
+    Field("queues.running", ("num_running_reqs",), absent="nothing reported yet"),
+    Field("queues.waiting", ("num_queue_reqs",), absent="nothing reported yet"),
+    Field("queues.grammar", ("num_grammar_queue_reqs",), absent="nothing reported yet"),
+    Field("queues.paused", ("num_paused_reqs",), absent="nothing reported yet"),
+    Field("queues.prefill_bootstrap", ("num_prefill_bootstrap_queue_reqs",), absent="nothing reported yet"),
+    Field("queues.prefill_inflight", ("num_prefill_inflight_queue_reqs",), absent="nothing reported yet"),
+    Field("queues.decode_prealloc", ("num_decode_prealloc_queue_reqs",), absent="nothing reported yet"),
+    Field("queues.decode_transfer", ("num_decode_transfer_queue_reqs",), absent="nothing reported yet"),
+    Field("queues.backlog", _WAITING, _backlog, how="the sum of those that are there",
+          absent="nothing reported yet"),
+    Field("speculative.accept_length", ("spec_accept_length", "gen_throughput"), _accept_length,
+          how="mean of the groups that speculate, weighted by gen_throughput",
+          absent="before v0.4.1.post7, or the server does not speculate"),
+    Field("speculative.accept_rate", ("spec_accept_rate", "spec_accept_length", "gen_throughput"),
+          _accept_rate, how="likewise", absent="before v0.5.3.post2, or the server does not speculate"),
+    Field("speculative.verify_calls_total", ("spec_verify_calls_total",), absent="no step yet"),
+    Field("lora.slots_used", ("lora_pool_slots_used",), absent="no adapters"),
+    Field("lora.slots_total", ("lora_pool_slots_total",), absent="no adapters"),
+    Field("lora.utilization", ("lora_pool_slots_used", "lora_pool_slots_total", "lora_pool_utilization"),
+          _lora_utilization, unit="ratio", how="lora_pool_slots_used / lora_pool_slots_total, else the gauge",
+          absent="before v0.5.7, or no adapters"),
+    Field("disaggregation.bootstrap_failed_total", ("num_bootstrap_failed_reqs_total",),
+          absent="no failure yet"),
+    Field("disaggregation.transfer_failed_total", ("num_transfer_failed_reqs_total",),
+          absent="no failure yet"),
+    Field("disaggregation.transfer_latency_seconds", ("kv_transfer_latency_ms",), _transfer_latency,
+          unit="seconds", how="sum / count / 1000; a gauge (to v0.5.9): the mean of the groups / 1000",
+          absent="before v0.5.2, no prefill node, or no transfer yet"),
+    Field("disaggregation.transfer_speed_bytes_per_second", ("kv_transfer_speed_gb_s",), _transfer_speed,
+          unit="bytes/s", how="sum / count * 2^30; a gauge (to v0.5.9): the mean of the groups * 2^30",
+          absent="before v0.5.2, no prefill node, or no transfer yet"),
+    Field("offload.host_used_tokens", ("hicache_host_used_tokens",), absent="no cache in host memory"),
+    Field("offload.host_total_tokens", ("hicache_host_total_tokens",), absent="no cache in host memory"),
+    Field("offload.evicted_tokens_total", ("evicted_tokens_total",), absent="nothing evicted yet"),
+    Field("offload.load_back_tokens_total", ("load_back_tokens_total",), absent="nothing brought back yet"),
+)
+# fmt: on
+
+
+RANK_COLUMNS = {
+    "running": "num_running_reqs",
+    "waiting": "num_queue_reqs",
+    "used_tokens": "num_used_tokens",
+    "usage_ratio": "token_usage",  # where capacity is not told
+    "gen_throughput": "gen_throughput",
+}
+"""What each group is listed with, by dp_rank."""
+
+
+def ranks(reading: Reading) -> list[dict[str, float | None]]:
+    """The load of each data-parallel group that logs any, by dp_rank; empty without data parallelism."""
+    columns = {name: reading.by(metric, "dp_rank") for name, metric in RANK_COLUMNS.items()}
+    capacity = reading.by("max_total_num_tokens", "dp_rank")
+    labels = {label for column in columns.values() for label in column if _is_number(label)}
+    rows: list[dict[str, float | None]] = []
+    for label in sorted(labels, key=int):
+        row = {name: column.get(label) for name, column in columns.items()}
+        exact = _ratio(row["used_tokens"], capacity.get(label))
+        if exact is not None:
+            row["usage_ratio"] = exact
+        rows.append({"dp_rank": int(label), **row})
+    return rows
+
+
+def servers(reading: Reading) -> list[str]:
+    """The servers behind the model gateway's page, sorted; empty on a server's own."""
+    return sorted(filter(None, reading.by("num_running_reqs", "worker_addr")))
+
+
+def release_marks(reading: Reading) -> tuple[bool, ...] | None:
+    """What releases differ in and a running server does not change; None where no scheduler has reported.
+
+    ``prefill_effective_tokens_total`` (v0.5.18) is there from the start, as are the labels ``engine_type``
+    (v0.4.3.post4) and ``tp_rank`` (v0.4.9.post3).
+    """
+    if not reading.has("num_running_reqs"):
+        return None
+    return (
+        reading.has("prefill_effective_tokens_total"),
+        bool(reading.labels("engine_type")),
+        bool(reading.labels("tp_rank")),
+    )
+
+
+def notes(reading: Reading) -> list[str]:
+    """What a reader should know before trusting the numbers of this page, a sentence each."""
+    found = []
+    several_ranks = any(len(reading.labels(label)) > 1 for label in ("dp_rank", "pp_rank", "tp_rank"))
+    merged = [metric for view, metric in _MERGED.items() if reading.has(view)]
+    unnamed_ranks = not reading.labels("tp_rank") and not reading.labels("dp_rank")
+    recent = reading.labels("engine_type") or reading.has(histogram_slot("inter_token_latency_seconds"))
+    if reading.has("num_running_reqs") and unnamed_ranks and recent:
+        found.append(
+            "one rank shown: this release does not label its ranks, so with data parallelism running, "
+            "waiting, throughput and cache use are those of one group, whichever reported last"
+        )
+    if merged and several_ranks:
+        found.append(
+            f"ranks merged: {' and '.join(merged)} sum over all ranks, most of which repeat each other"
+        )
+    if reading.fold.n_series("paused, every series") > reading.fold.n_series("paused, any rank"):
+        found.append("dead processes: the page still has series of processes that have ended")
+    models = reading.labels("model_name")
+    if len(models) > 1:
+        apart = "models has each apart" if len(models) <= MAX_MODELS else "too many to tell apart"
+        found.append(f"several models: the numbers are of all {len(models)} together, {apart}")
+    return found + _notes_on_histograms(reading)
+
+
+def _notes_on_histograms(reading: Reading) -> list[str]:
+    found = []
+    for metric in reading.histograms():
+        slot = histogram_slot(metric)
+        if (reason := reading.fold.reason(slot)) is not None:
+            found.append(f"not read: {metric}: {reason}")
+        if reading.fold.bounds_differ(slot):
+            found.append(f"buckets differ: series of {metric} were merged on the bounds they share")
+    return found

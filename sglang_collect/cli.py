@@ -1,0 +1,357 @@
+"""The command line: ``sglang-collect scrape | simulate | serve | demo``.
+
+Exit codes: 0; 1 for an expected failure, told in one line on stderr with a hint where one helps; 2 for bad
+usage; 130 after Ctrl-C. ``simulate`` and ``serve`` are meant to be ended by SIGINT or SIGTERM, and then
+exit with 0. Whatever a command does not need is not imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+from .errors import ConnectError, HTTPStatusError, SGLangCollectError, TLSError
+from .options import DEFAULT_TIMEOUT, endpoint_url
+
+if TYPE_CHECKING:
+    from .models import SGLangMetricsSnapshot
+
+__all__ = ["main"]
+
+_PROGRAM = "sglang-collect"
+_DEMO_SECONDS = 90
+
+
+class _Failure(Exception):
+    """An expected failure that is no exception of the package's; its text is shown."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    args = _parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = args.run
+    try:
+        return run(args)
+    except (SGLangCollectError, _Failure, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        return _complain(args, error)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("sglang_collect"):
+            raise
+        extra = "api" if args.command == "serve" else "cli"
+        return _complain(args, _Failure(f"{error.name} is not installed: pip install '{_PROGRAM}[{extra}]'"))
+    except KeyboardInterrupt:
+        return 130
+
+
+def _complain(args: argparse.Namespace, error: Exception) -> int:
+    hint = _hint(error, getattr(args, "url", ""))
+    print(f"{_PROGRAM} {args.command}: {error}" + (f". Hint: {hint}" if hint else ""), file=sys.stderr)
+    return 1
+
+
+def _hint(error: Exception, url: str) -> str:
+    """What most often is behind an error; empty where that cannot be known."""
+    if isinstance(error, HTTPStatusError):
+        if error.reason == "redirect":
+            return f"ask for {_other_path(url)}"
+        if error.status == 404:
+            return "does the server run with --enable-metrics?"
+        if error.status in (401, 403):
+            return "an older SGLang with an API key? --bearer-token-file FILE"
+    if isinstance(error, ConnectError) and error.reason == "connect_failed":
+        return "is the server up, and is this its port? SGLang's own default is 30000"
+    if isinstance(error, TLSError) and error.reason == "tls_untrusted":
+        return "--ca-file FILE names the authority to trust"
+    return ""
+
+
+def _other_path(url: str) -> str:
+    """The URL to which servers most often redirect: the one with, or without, a slash at its end."""
+    return url[:-1] if url.endswith("/") else f"{url}/"
+
+
+# --------------------------------------------------------------------- usage
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=_PROGRAM, description="Reads the metrics of SGLang servers.")
+    parser.add_argument("--version", action="version", version=f"{_PROGRAM} {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_scrape(commands)
+    _add_simulate(commands)
+    _add_serve(commands)
+    demo = commands.add_parser(
+        "demo",
+        help="scrape a simulated server and compare with its truth",
+        description="Starts a simulated SGLang server, scrapes it, shows the snapshot and compares it with "
+        "what is true of the server. Exits with 0 only where every field is equal.",
+    )
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _add_scrape(commands: Any) -> None:
+    scrape = commands.add_parser(
+        "scrape",
+        help="read one server's metrics page",
+        description="Reads one SGLang server's metrics page and shows the snapshot. "
+        "'-' is a value that the page does not have.",
+    )
+    add = scrape.add_argument
+    add("url", type=endpoint_url, metavar="URL", help="host:port, or the whole URL of the page")
+    add("--json", action="store_true", help="print the snapshot as JSON")
+    add("--instance-id", metavar="ID", help="name of the server in the snapshot (default: host:port)")
+    add(
+        "--timeout",
+        type=float,
+        metavar="S",
+        default=DEFAULT_TIMEOUT,
+        help="seconds, for the whole scrape (%(default)s)",
+    )
+    add("--bearer-token-file", metavar="F", help="file with the token for an Authorization header")
+    add("--ca-file", metavar="F", help="PEM file of the authorities to trust instead of the system's")
+    add(
+        "--client-cert",
+        metavar="F",
+        help="PEM file of a client certificate, and its key where --client-key is not given",
+    )
+    add("--client-key", metavar="F", help="PEM file of its key")
+    add(
+        "--header",
+        action="append",
+        type=_header,
+        default=[],
+        metavar="'N: V'",
+        help="one more request header",
+    )
+    add("--insecure", action="store_true", help="do not check the server's certificate")
+    scrape.set_defaults(run=_scrape, usage_error=scrape.error)
+
+
+def _add_simulate(commands: Any) -> None:
+    simulate = commands.add_parser(
+        "simulate",
+        help="run a simulated SGLang server",
+        description="Runs a server that behaves like SGLang's /metrics under made-up load, until it is "
+        "interrupted. Prints its URL first. /simulator/truth answers what is true of it.",
+    )
+    add = simulate.add_argument
+    add("--dp", type=int, default=1, metavar="N", help="data-parallel groups (%(default)s)")
+    add("--tp", type=int, default=1, metavar="N", help="tensor-parallel ranks of each (%(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="the same seed gives the same load (%(default)s)")
+    add("--load", type=float, default=0.5, metavar="X", help="0 is idle, 1 is busy (%(default)s)")
+    add("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    add("--port", type=_port, default=30000, help="0 picks a free one (%(default)s)")
+    add("--steps", type=int, default=0, metavar="N", help="seconds it has lived when it starts (%(default)s)")
+    add("--freeze", action="store_true", help="let no time pass: POST /simulator/step?n=N does")
+    simulate.set_defaults(run=_simulate, usage_error=simulate.error)
+
+
+def _add_serve(commands: Any) -> None:
+    serve = commands.add_parser(
+        "serve",
+        help="run the HTTP service that collects on request",
+        description="Serves POST /api/v1/collect/sglang and GET /api/v1/metrics/sglang/{instance_id}. Every "
+        "option can come from the environment instead: SGLANG_COLLECT_MAX_TIMEOUT=5 is --max-timeout 5, and "
+        "SGLANG_COLLECT_ALLOW=A,B is --allow A B.",
+    )
+
+    def add(flag: str, help: str, **kwargs: Any) -> None:
+        name = f"SGLANG_COLLECT_{flag[2:].replace('-', '_').upper()}"
+        if name in os.environ:
+            kwargs["default"] = os.environ[name]
+        serve.add_argument(flag, help=help, **kwargs)
+
+    add("--host", "address to listen on (127.0.0.1)", default="127.0.0.1")
+    add("--port", "0 picks a free one (8000)", type=_port, default=8000)
+    add(
+        "--allow",
+        "targets that a caller may name: 10.1.0.0/16:30000",
+        type=_commas,
+        nargs="+",
+        metavar="ENTRY",
+    )
+    add("--instance", "a server that callers ask for by its ID", type=_commas, nargs="+", metavar="ID=URL")
+    add("--timeout", "seconds for a scrape whose caller names none", type=float, metavar="S")
+    add("--max-timeout", "the most seconds that a caller gets", type=float, metavar="S")
+    add("--max-concurrent", "connections open at once", type=int, metavar="N")
+    add("--max-queue", "collections that may wait for one", type=int, metavar="N")
+    add("--max-body-bytes", "size of a page after decompression", type=int, metavar="N")
+    add("--include-raw", "yes: an answer holds every sample of the page", type=_yes, metavar="YES")
+    add("--token-file", "file with the bearer token that callers must send", metavar="F")
+    serve.set_defaults(run=_serve, usage_error=serve.error)
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise argparse.ArgumentTypeError("expected 'Name: value'")
+    return name.strip(), value.strip()
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError("expected a port, 0 to 65535")
+    return int(text)
+
+
+def _commas(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _yes(text: str) -> bool:
+    if text.lower() not in ("yes", "no", "true", "false", "1", "0"):
+        raise argparse.ArgumentTypeError("expected yes or no")
+    return text.lower() in ("yes", "true", "1")
+
+
+def _flat(values: Sequence[str | list[str]] | None) -> list[str]:
+    """A list option: a list for each word of the command line, or one list from the environment."""
+    return [part for value in values or () for part in ([value] if isinstance(value, str) else value)]
+
+
+# ------------------------------------------------------------------ commands
+
+
+def _scrape(args: argparse.Namespace) -> int:
+    from .collector import scrape
+
+    if args.client_key and not args.client_cert:
+        args.usage_error("--client-key needs --client-cert")
+    try:
+        snapshot = scrape(
+            args.url,
+            instance_id=args.instance_id,
+            timeout=args.timeout,
+            headers=dict(args.header) or None,
+            bearer_token=_secret(args.bearer_token_file),
+            ca_file=_there(args.ca_file),
+            client_cert=_there(args.client_cert, args.client_key),
+            verify=not args.insecure,
+        )
+    except SGLangCollectError:
+        raise
+    except ValueError as error:
+        args.usage_error(str(error))
+    if not snapshot.raw_metrics:
+        raise _Failure(
+            f"{snapshot.endpoint}: the page has no SGLang metrics. Hint: an empty page is a fresh server "
+            "that has run no batch yet; otherwise, is this the port of an SGLang server?"
+        )
+    _show(snapshot, as_json=args.json)
+    return 0
+
+
+def _secret(path: str | None) -> str | None:
+    """The token in a file, without the line break after it."""
+    if path is None:
+        return None
+    with open(path, encoding="utf-8") as file:
+        return file.read().strip()
+
+
+def _there(*paths: str | None) -> Any:
+    """The files that were given, which can be read: None, one, or a tuple. The core's errors name no file."""
+    given = [path for path in paths if path is not None]
+    for path in given:
+        open(path, "rb").close()
+    return tuple(given) if len(given) > 1 else next(iter(given), None)
+
+
+def _show(snapshot: SGLangMetricsSnapshot, *, as_json: bool) -> None:
+    if as_json:
+        print(snapshot.model_dump_json(indent=2))
+        return
+    from ._table import write_snapshot
+
+    write_snapshot(snapshot, sys.stdout)
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    from .simulator import LoadModel, Simulator
+
+    try:
+        model = LoadModel(dp=args.dp, tp=args.tp, seed=args.seed, load=args.load)
+    except ValueError as error:
+        args.usage_error(str(error))
+    with _until_interrupted():
+        model.step(args.steps)
+        with Simulator(model, host=args.host, port=args.port, frozen=args.freeze) as simulator:
+            print(simulator.url, flush=True)
+            signal.pause()
+    return 0
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from ._serve import serve
+
+    instances = {}
+    for entry in _flat(args.instance):
+        name, equals, url = entry.partition("=")
+        if not equals:
+            args.usage_error(f"--instance {entry}: expected ID=URL")
+        instances[name] = endpoint_url(url)
+    names = ("timeout", "max_timeout", "max_concurrent", "max_queue", "max_body_bytes", "include_raw")
+    given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    with _until_interrupted():
+        try:
+            serve(
+                {"allow": _flat(args.allow), "instances": instances, **given},
+                token=_secret(args.token_file),
+                host=args.host,
+                port=args.port,
+            )
+        except SGLangCollectError:
+            raise
+        except ValueError as error:
+            args.usage_error(str(error))
+    return 0
+
+
+@contextlib.contextmanager
+def _until_interrupted() -> Iterator[None]:
+    """SIGINT and SIGTERM end what is inside, and that is no failure."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from .collector import scrape
+    from .simulator import LoadModel, Simulator
+
+    with Simulator(LoadModel(dp=2, tp=2, seed=1, load=0.9), frozen=True) as simulator:
+        simulator.step(_DEMO_SECONDS)
+        snapshot = scrape(simulator.url, instance_id="simulated")
+        truth = simulator.truth()
+    _show(snapshot, as_json=False)
+    print(
+        f"\n{_DEMO_SECONDS} simulated seconds, 2 data-parallel groups of 2 ranks. Compared with the truth:\n"
+    )
+    fields: dict[str, float | None] = truth["plan"]
+    print(f"  {'field':<45} {'snapshot':>20} {'truth':>20}")
+    equal = 0
+    for name, want in fields.items():
+        group, field = name.split(".")
+        got = None if name in snapshot.absent else getattr(getattr(snapshot, group), field)
+        same = got == want or (got is not None and want is not None and math.isclose(got, want, rel_tol=1e-9))
+        equal += same
+        print(f"  {name:<45} {got!s:>20} {want!s:>20}  {'equal' if same else 'DIFFERS'}")
+    print(f"\nfields equal: {equal} of {len(fields)}")
+    return 0 if equal == len(fields) else 1

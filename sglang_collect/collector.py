@@ -1,0 +1,411 @@
+"""One server's snapshot: ``scrape`` waits for it, ``SGLangCollector`` awaits it.
+
+Both are a submit and a wait on one ``_core.Scraper``. For asyncio a thread does the waiting (``_Driver``):
+it moves bytes and parses outside the GIL, and hands finished results to their event loops in batches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import lru_cache, partial
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+from . import _core
+from .catalog import sglang
+from .models import SGLangMetricsSnapshot, snapshot_from_result
+from .options import DEFAULT_TIMEOUT, Limits, Path, make_endpoint
+
+__all__ = ["SGLangCollector", "scrape"]
+
+logger = logging.getLogger("sglang_collect")
+
+_MAX_ENDPOINTS = 1024  # prepared ones that a driver keeps
+_JOIN_SECONDS = 2.0  # an interpreter that exits waits no longer for a driver's thread
+
+
+def scrape(
+    url: str,
+    *,
+    instance_id: str | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+    headers: Mapping[str, str] | None = None,
+    bearer_token: str | None = None,
+    basic_auth: tuple[str, str] | None = None,
+    ca_file: Path | None = None,
+    client_cert: Path | tuple[Path, Path] | None = None,
+    verify: bool = True,
+    limits: Limits | None = None,
+    guard: _core.Guard | None = None,
+) -> SGLangMetricsSnapshot:
+    """Reads the metrics page of one SGLang server, once, and waits for it.
+
+    The GIL is released meanwhile, and Ctrl-C ends it. Each call opens a connection of its own: whoever
+    scrapes again and again keeps them with ``SGLangCollector`` or ``Fleet``.
+
+    Args:
+        url: the whole URL: ``"http://host:30000/metrics"``.
+        instance_id: name of the server in the snapshot; None for ``host:port`` of the URL.
+        timeout: seconds for the whole scrape, name resolution included; 0.001 to 3600.
+        headers: more request headers.
+        bearer_token: sent as ``Authorization: Bearer``.
+        basic_auth: user name and password.
+        ca_file: PEM file of the authorities to trust in the place of the system's.
+        client_cert: PEM file of certificate and key, or one file for each.
+        verify: check the server's certificate and host name.
+        limits: ceilings of the page.
+        guard: which addresses may be connected to; None allows every one.
+
+    Raises:
+        ScrapeError: no page came; its subclasses and ``reason`` say why.
+        ExpositionError: the page is malformed.
+        LimitExceeded: the page is larger than ``limits`` allow.
+        ValueError: an option is out of range.
+    """
+    endpoint = make_endpoint(
+        url,
+        timeout=timeout,
+        headers=headers,
+        bearer_token=bearer_token,
+        basic_auth=basic_auth,
+        ca_file=ca_file,
+        client_cert=client_cert,
+        verify=verify,
+        limits=limits,
+    )
+    results: list[_core.Result] = []
+    with _core.Scraper(guard=guard) as scraper:
+        scraper.submit(endpoint, sglang.plan())
+        while not results:
+            results = scraper.wait()
+    return _snapshot(results.pop(), _host_port(url) if instance_id is None else instance_id)
+
+
+class SGLangCollector:
+    """Reads metrics pages of SGLang servers without blocking the event loop.
+
+    ::
+
+        async with SGLangCollector(timeout=10) as collector:
+            snapshot = await collector.collect(instance_id="sglang-001", endpoint="http://host:30000/metrics")
+
+    Any number of ``collect`` calls may run at once. Connections are kept between them for as long as the
+    collector is entered. The options are those of ``scrape``.
+
+    Attributes:
+        timeout: seconds that one scrape may take.
+
+    Raises:
+        ValueError: an option is out of range.
+        TLSError: a certificate file cannot be used.
+    """
+
+    def __init__(
+        self,
+        timeout: float = DEFAULT_TIMEOUT,
+        *,
+        headers: Mapping[str, str] | None = None,
+        bearer_token: str | None = None,
+        basic_auth: tuple[str, str] | None = None,
+        ca_file: Path | None = None,
+        client_cert: Path | tuple[Path, Path] | None = None,
+        verify: bool = True,
+        limits: Limits | None = None,
+        guard: _core.Guard | None = None,
+        driver: _Driver | None = None,
+    ) -> None:
+        if driver is not None and guard is not None:
+            raise ValueError("guard= belongs to the driver: give one of guard= and driver=")
+        self.timeout = timeout
+        self._shared = driver is not None
+        self._driver = driver or _Driver(guard=guard)
+        self._endpoint = partial(
+            self._driver.endpoint,
+            timeout=timeout,
+            headers=tuple((headers or {}).items()),
+            bearer_token=bearer_token,
+            basic_auth=basic_auth,
+            ca_file=ca_file,
+            client_cert=client_cert,
+            verify=verify,
+            limits=limits,
+        )
+        self._endpoint("https://localhost/")  # what cannot be used is an error here, not at the first collect
+        self._entered = False
+        self._under_way: set[_Ticket] = set()
+
+    async def __aenter__(self) -> SGLangCollector:
+        if self._entered:
+            raise RuntimeError("Collector is already in use.")
+        self._entered = True
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._entered = False
+        for ticket in list(self._under_way):
+            ticket.cancel()
+        if not self._shared:
+            await self._driver.aclose()
+
+    async def collect(self, instance_id: str, endpoint: str) -> SGLangMetricsSnapshot:
+        """Reads one server's metrics page.
+
+        Cancelling the task ends the transfer. Leaving the collector ends the calls still under way with
+        ``ScrapeError`` and the reason ``"cancelled"``.
+
+        Args:
+            instance_id: name of the server in the snapshot.
+            endpoint: the whole URL of its metrics page.
+
+        Raises:
+            RuntimeError: the collector is not entered.
+            ScrapeError: no page came; its subclasses and ``reason`` say why.
+            ExpositionError: the page is malformed.
+            LimitExceeded: the page is larger than the collector's limits allow.
+        """
+        if not self._entered:
+            raise RuntimeError("Collector not initialized. Use async context manager.")
+        return _snapshot(await self._result(endpoint), instance_id)
+
+    async def _result(self, endpoint: str) -> _core.Result:
+        ticket = self._driver.submit(self._endpoint(endpoint))
+        self._under_way.add(ticket)
+        try:
+            return await ticket.future
+        except BaseException:  # the task was cancelled, or is being thrown away
+            ticket.cancel()
+            raise
+        finally:
+            self._under_way.discard(ticket)
+
+
+def _snapshot(result: _core.Result, instance_id: str) -> SGLangMetricsSnapshot:
+    """The snapshot of a scrape that has ended, or its error raised.
+
+    Neither is worth more than a DEBUG line: the caller has the snapshot or the exception.
+    """
+    error = result.error
+    if error is not None:
+        logger.debug("scrape failed: %s", error)
+        try:
+            raise error
+        finally:
+            del error, result  # its traceback holds this frame
+    endpoint = result.endpoint
+    logger.debug("scraped %s: %d bytes in %.3f s", endpoint.label, result.wire_bytes, result.elapsed)
+    return snapshot_from_result(result, instance_id=instance_id, endpoint=endpoint.url)
+
+
+def _host_port(url: str) -> str:
+    """``host:port`` of a URL that has been checked, with the scheme's port where it names none."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+# ------------------------------------------------------------------ driver
+
+_Future = asyncio.Future[_core.Result]
+_Batch = list[tuple[asyncio.Future[Any], Any]]
+
+
+class _Driver:
+    """A scraper and the thread that drives it, shared by collectors, event loops and threads.
+
+    The thread starts with the first scrape and ends with ``aclose``, with the driver itself, or when the
+    interpreter exits. A forked child gets an engine of its own at its first scrape: the parent's sockets
+    are not ours there, and its locks may have been held when it forked.
+    """
+
+    def __init__(self, *, guard: _core.Guard | None = None, max_connections: int = 1000) -> None:
+        self._guard = guard
+        self._max_connections = max_connections
+        self._engines: dict[int, _Engine] = {}  # by process id
+        self.endpoint: Callable[..., _core.Endpoint] = lru_cache(_MAX_ENDPOINTS)(_prepare)
+
+    def submit(self, endpoint: _core.Endpoint) -> _Ticket:
+        """Starts a scrape whose outcome goes to the running event loop."""
+        return self._engine().submit(endpoint)
+
+    async def aclose(self) -> None:
+        """Ends what is under way as ``"cancelled"`` and closes all connections; a later submit opens anew."""
+        engine = self._engines.pop(os.getpid(), None)
+        if engine is not None:
+            await engine.end()
+
+    def _engine(self) -> _Engine:
+        pid = os.getpid()
+        engine = self._engines.get(pid)
+        if engine is None:
+            made = _Engine(self, self._engines, self._guard, self._max_connections)
+            engine = self._engines.setdefault(pid, made)
+            if engine is not made:  # another thread was first
+                made.stop()
+        return engine
+
+
+def _prepare(url: str, *, headers: tuple[tuple[str, str], ...], **options: Any) -> _core.Endpoint:
+    """An endpoint from arguments that a cache can keep, since making one may read certificate files."""
+    return make_endpoint(url, headers=dict(headers), **options)
+
+
+class _Ticket:
+    """One scrape under way."""
+
+    __slots__ = ("_engine", "_id", "future")
+
+    def __init__(self, engine: _Engine, id: int, future: _Future) -> None:
+        self._engine = engine
+        self._id = id
+        self.future = future
+
+    def cancel(self) -> None:
+        """Ends the transfer; its outcome is then the error ``"cancelled"``, unless it was there before."""
+        self._engine.cancel(self._id)
+
+
+class _Engine:
+    """What a driver has in one process: the scraper, its thread, and the futures that wait for results.
+
+    ``_lock`` is held to submit, to take waiters out and to close, and never while waiting. ``stop`` does
+    without it, since the garbage collector may call it in any thread at any moment.
+    """
+
+    def __init__(
+        self, owner: _Driver, engines: dict[int, _Engine], guard: _core.Guard | None, max_connections: int
+    ) -> None:
+        self._pid = os.getpid()
+        self._engines = engines  # of the owner, who must not be kept alive
+        self._scraper = _core.Scraper(guard=guard, max_connections=max_connections)
+        self._lock = threading.Lock()
+        self._waiting: dict[int, tuple[asyncio.AbstractEventLoop, _Future]] = {}
+        self._at_end: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+        self._bell: SimpleQueue[None] = SimpleQueue()  # what the thread waits for while nothing is under way
+        self._stopping = self._ended = False
+        # A daemon, so that the exit of the interpreter does not wait for an idle one; the finalizer, which
+        # runs before anything is taken apart, ends it and waits all the same.
+        self._thread = threading.Thread(target=self._run, name="sglang_collect", daemon=True)
+        self._thread.start()
+        self._finalizer = weakref.finalize(owner, self.stop)
+
+    def submit(self, endpoint: _core.Endpoint) -> _Ticket:
+        loop = asyncio.get_running_loop()
+        future: _Future = loop.create_future()
+        with self._lock:
+            key = self._scraper.submit(endpoint, sglang.plan())
+            self._waiting[key] = loop, future
+        if self._bell.empty():
+            self._bell.put(None)
+        return _Ticket(self, key, future)
+
+    def cancel(self, id: int) -> None:
+        if self._pid == os.getpid():
+            with suppress(RuntimeError):  # closed: nothing is under way
+                self._scraper.cancel(id)
+
+    async def end(self) -> None:
+        """Stops the thread and waits until it has closed every connection."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        with self._lock:
+            if self._ended:
+                return
+            self._at_end.append((loop, done))
+        self._signal()
+        await done
+
+    def stop(self) -> None:
+        """Stops and waits without an event loop, when nobody is left to hear of what was under way.
+
+        In a forked child it does nothing, since the thread is not there.
+        """
+        if self._pid == os.getpid():
+            self._waiting.clear()
+            self._signal()
+            if threading.get_ident() != self._thread.ident:
+                self._thread.join(_JOIN_SECONDS)
+
+    def _signal(self) -> None:
+        self._stopping = True
+        self._bell.put(None)
+        with suppress(RuntimeError):  # closed
+            self._scraper.wake()
+
+    # What follows runs in the thread.
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                if self._scraper.pending:
+                    self._hand_out(self._scraper.wait())
+                else:
+                    self._bell.get()
+            while not self._closed():
+                self._scraper.cancel()
+                self._hand_out(self._scraper.wait(1.0))
+        except BaseException as error:
+            logger.exception("the thread that scrapes has failed")
+            self._fail(error)
+        self._finalizer.detach()
+        for loop, done in self._at_end:
+            _call(loop, _settle, [(done, None)])
+
+    def _hand_out(self, results: list[_core.Result]) -> None:
+        """Gives every event loop its results, in one call each."""
+        batches: dict[asyncio.AbstractEventLoop, _Batch] = {}
+        with self._lock:
+            for result in results:
+                waiter = self._waiting.pop(result.id, None)
+                if waiter is not None:
+                    batches.setdefault(waiter[0], []).append((waiter[1], result))
+        for loop, batch in batches.items():
+            _call(loop, _settle, batch)
+
+    def _closed(self) -> bool:
+        """Closes the scraper if nothing is under way; from then on a submit raises."""
+        with self._lock:
+            if not self._scraper.pending:
+                self._scraper.close()
+                self._ended = True
+            return self._ended
+
+    def _fail(self, error: BaseException) -> None:
+        """Ends everything with this error, and has the driver make a new engine for the next scrape."""
+        with self._lock:
+            if self._engines.get(self._pid) is self:
+                del self._engines[self._pid]
+            self._scraper.close()
+            self._ended = True
+            waiting = list(self._waiting.values())
+        for loop, future in waiting:
+            _call(loop, _settle, [(future, error)])
+
+
+def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[_Batch], None], batch: _Batch) -> None:
+    """Has the loop run it; in a loop that was closed meanwhile nobody waits."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(callback, batch)
+
+
+def _settle(batch: _Batch) -> None:
+    for future, outcome in batch:
+        if future.done():
+            continue
+        if isinstance(outcome, BaseException):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)

@@ -1,0 +1,145 @@
+"""Loopback servers whose every answer is written by the test, byte by byte where it has to be."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass
+class Request:
+    """What a server was asked; header names are lower case."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Answer = Callable[[Request, socket.socket], "bytes | None"]
+"""Gives the bytes to send, or None where it has sent what it wants and the connection is to be closed."""
+
+
+def answer(
+    body: bytes | str = b"",
+    *,
+    status: str = "200 OK",
+    content_type: str = TEXT,
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
+    """A whole answer with its length; `headers` come on top or in the place of ours."""
+    body = body.encode() if isinstance(body, str) else body
+    fields = {"Content-Type": content_type, "Content-Length": str(len(body)), **(headers or {})}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body
+
+
+def silence(request: Request, connection: socket.socket) -> None:
+    """Never answers, and notices when the client hangs up."""
+    while connection.recv(4096):
+        pass
+
+
+class Server:
+    """Answers on 127.0.0.1, a thread a connection, and remembers what it was asked.
+
+    Attributes:
+        requests: every request, in the order of arrival.
+        opened, closed: connections so far.
+        most: requests that were being answered at one time.
+    """
+
+    def __init__(self, reply: bytes | Answer) -> None:
+        self.reply = reply
+        self.requests: list[Request] = []
+        self.opened = self.closed = self.most = 0
+        self._answering = 0
+        self._lock = threading.Lock()
+        self._connections: set[socket.socket] = set()
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/metrics"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        with self._lock:
+            for connection in self._connections:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                self.opened += 1
+                self._connections.add(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError), connection.makefile("rb") as lines:
+            while (request := _read_request(lines)) is not None:
+                with self._lock:
+                    self.requests.append(request)
+                    self._answering += 1
+                    self.most = max(self.most, self._answering)
+                try:
+                    sent = self.reply if isinstance(self.reply, bytes) else self.reply(request, connection)
+                finally:
+                    with self._lock:
+                        self._answering -= 1
+                if sent is None:
+                    break
+                connection.sendall(sent)
+        with self._lock:
+            self.closed += 1
+            self._connections.discard(connection)
+
+
+def _read_request(stream: BinaryIO) -> Request | None:
+    """Reads up to the empty line; None where the client hung up."""
+    lines = []
+    while line := stream.readline().decode().rstrip("\r\n"):
+        lines.append(line)
+    if not lines:
+        return None
+    method, path, _ = lines[0].split(" ")
+    headers = dict(line.split(": ", 1) for line in lines[1:])
+    return Request(method, path, {name.lower(): value for name, value in headers.items()})
+
+
+@contextmanager
+def serving(reply: bytes | Answer) -> Iterator[Server]:
+    server = Server(reply)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def unused_port() -> int:
+    """A port on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def eventually(condition: Callable[[], bool], *, seconds: float = 5.0) -> bool:
+    """Waits for what another thread or process brings about."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True

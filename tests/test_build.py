@@ -1,0 +1,48 @@
+"""What setup.py answers where libcurl is not what we need."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def build_with_curl_config(tmp_path: Path, answer: str | None) -> str:
+    script = tmp_path / "curl-config"
+    if answer is not None:
+        script.write_text(f"#!/bin/sh\necho '{answer}'\n")
+        script.chmod(0o755)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "setup.py",
+            "-q",
+            "build_ext",
+            "--build-temp",
+            str(tmp_path),
+            "--build-lib",
+            str(tmp_path),
+        ],
+        cwd=ROOT,
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    return done.stderr
+
+
+def test_an_old_libcurl_is_refused_in_one_line(tmp_path: Path) -> None:
+    error = build_with_curl_config(tmp_path, "libcurl 7.87.0")
+    assert error.startswith("error: libcurl 7.87.0 is too old: sglang-collect needs libcurl 7.88 or newer")
+    assert error.count("\n") == 1
+
+
+def test_a_missing_curl_config_names_the_package_that_has_it(tmp_path: Path) -> None:
+    error = build_with_curl_config(tmp_path, None)
+    assert error.startswith("error: curl-config was not found")
+    assert "libcurl4-openssl-dev" in error
+    assert error.count("\n") == 1

@@ -1,0 +1,472 @@
+"""The command line: what it prints, where, and with which exit code."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import answer, serving, silence, unused_port
+
+import sglang_collect as sc
+from sglang_collect.cli import main
+from sglang_collect.simulator import Simulator
+
+PLAIN = "# TYPE sglang:num_running_reqs gauge\nsglang:num_running_reqs 4.0\n"
+
+
+def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of one command, run in this process."""
+    try:
+        code: object = main(args)
+    except SystemExit as ended:
+        code = ended.code
+    printed = capsys.readouterr()
+    assert isinstance(code, int)
+    return code, printed.out, printed.err
+
+
+@contextmanager
+def started(*args: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A command in a process of its own; it is killed where a test leaves it running."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sglang_collect", *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def first_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def ended_by(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str]:
+    """Exit code and stderr after a signal."""
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=20)
+    return process.returncode, errors
+
+
+def get(url: str, **headers: str) -> Any:
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as response:
+        return json.load(response)
+
+
+def one_line(text: str) -> str:
+    """The text, which has to be one line."""
+    assert text.endswith("\n")
+    assert text.count("\n") == 1
+    return text[:-1]
+
+
+# -------------------------------------------------------------------- scrape
+
+
+def test_scrape_prints_every_plan_field_with_its_true_value(
+    capsys: pytest.CaptureFixture[str], sglang_simulator: Simulator
+) -> None:
+    code, out, err = run(capsys, "scrape", sglang_simulator.url)
+    assert (code, err) == (0, "")
+    level = sglang_simulator.truth()["server_level"]
+    shown = dict(re.findall(r"^  (\w+) +(\S+)", out, re.MULTILINE))
+    assert shown["num_requests_running"] == str(level["running"])
+    assert shown["radix_cache_size"] == str(level["evictable_tokens"])
+    for group in (sc.SGLangRequestMetrics, sc.SGLangCacheMetrics, sc.SGLangSystemMetrics):
+        assert set(group.model_fields) <= set(shown)
+
+
+def test_scrape_json_is_the_snapshot(capsys: pytest.CaptureFixture[str], sglang_simulator: Simulator) -> None:
+    code, out, err = run(capsys, "scrape", "--json", "--instance-id", "here", sglang_simulator.url)
+    assert (code, err) == (0, "")
+    snapshot = sc.SGLangMetricsSnapshot.model_validate_json(out)
+    assert snapshot.instance_id == "here"
+    assert snapshot.endpoint == sglang_simulator.url
+    assert snapshot.system_metrics.num_requests_running == sglang_simulator.truth()["server_level"]["running"]
+    assert snapshot.raw_metrics
+
+
+def test_a_bare_host_and_port_is_the_metrics_page(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(answer(PLAIN)) as server:
+        code, out, _ = run(capsys, "scrape", f"127.0.0.1:{server.port}")
+    assert code == 0
+    assert [request.path for request in server.requests] == ["/metrics"]
+    assert out.startswith(f"127.0.0.1:{server.port}  http://127.0.0.1:{server.port}/metrics\n")
+
+
+def test_what_the_page_does_not_have_is_a_dash_and_never_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(answer(PLAIN)) as server:
+        code, out, _ = run(capsys, "scrape", server.url)
+    assert code == 0
+    assert re.search(r"^  num_requests_running +4 ", out, re.MULTILINE)
+    assert re.search(r"^  success_total +- ", out, re.MULTILINE)
+    assert not re.search(r"^  \w+ +0(\.0)? ", out, re.MULTILINE)
+    assert "latency" not in out
+
+
+def test_ranks_and_latency_have_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    with Simulator(frozen=True) as one:
+        one.step(30)
+        _, out, _ = run(capsys, "scrape", one.url)
+    assert "\nlatency, seconds\n" in out
+    assert re.search(r"^ +count +mean +p50 +p90 +p95 +p99$", out, re.MULTILINE)
+    assert "\nranks\n" not in out
+
+
+@pytest.mark.sglang_simulator(dp=3, load=0.8)
+def test_every_data_parallel_group_has_a_line(
+    capsys: pytest.CaptureFixture[str], sglang_simulator: Simulator
+) -> None:
+    _, out, _ = run(capsys, "scrape", sglang_simulator.url)
+    lines = out.partition("\nranks\n")[2].splitlines()
+    ranks = sglang_simulator.truth()["ranks"]
+    assert lines[0].split()[:3] == ["dp_rank", "running", "waiting"]
+    assert [[int(word) for word in line.split()[:4]] for line in lines[1:4]] == [
+        [rank["dp_rank"], rank["running"], rank["waiting"], rank["used_tokens"]] for rank in ranks
+    ]
+
+
+def test_notes_of_the_snapshot_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    page = 'sglang:num_running_reqs{model_name="a"} 1\nsglang:num_running_reqs{model_name="b"} 2\n'
+    with serving(answer(page)) as server:
+        _, out, _ = run(capsys, "scrape", server.url)
+    assert "\nnote: several models" in out
+
+
+def test_text_of_the_server_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(answer('sglang:num_running_reqs{model_name="a\x1b[2J\x9bm"} 1\n')) as server:
+        _, out, _ = run(capsys, "scrape", server.url)
+    assert "a\\x1b[2J\\x9bm" in out
+    assert "\x1b" not in out
+
+
+def test_headers_and_the_token_of_a_file_are_sent(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("s3cret\n")
+    with serving(answer(PLAIN)) as server:
+        code, _, _ = run(
+            capsys,
+            *("scrape", server.url, "--bearer-token-file", str(token)),
+            *("--header", "X-One: 1", "--header", "X-Two: a: b"),
+        )
+    assert code == 0
+    (request,) = server.requests
+    assert request.headers["authorization"] == "Bearer s3cret"
+    assert (request.headers["x-one"], request.headers["x-two"]) == ("1", "a: b")
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (answer("nope", status="404 Not Found"), ["404", "--enable-metrics"]),
+        (answer("nope", status="401 Unauthorized"), ["401", "--bearer-token-file"]),
+        (
+            answer("", status="307 Temporary Redirect", headers={"Location": "/x"}),
+            ["redirect", "ask for http://127.0.0.1:", "/metrics/"],
+        ),
+        (answer("", status="503 Service Unavailable"), ["503"]),
+        (answer(""), ["no SGLang metrics", "fresh server"]),
+        (answer("node_load1 0.5\n"), ["no SGLang metrics", "port of an SGLang server"]),
+        (answer("<html>", content_type="text/html"), ["text/html"]),
+        (answer(f"{PLAIN}}}\n"), ["line 3", "column 1"]),
+        (answer(PLAIN, headers={"Content-Length": "1000"}), []),
+    ],
+)
+def test_a_failed_scrape_is_one_line_on_stderr_and_exit_code_1(
+    capsys: pytest.CaptureFixture[str], reply: bytes, expected: list[str]
+) -> None:
+    with serving(lambda request, connection: connection.sendall(reply)) as server:
+        code, out, err = run(capsys, "scrape", server.url, "--timeout", "5")
+        assert (code, out) == (1, "")
+        line = one_line(err)
+        assert line.startswith(f"sglang-collect scrape: {server.url}: ")
+        for words in expected:
+            assert words in line
+
+
+def test_a_refused_connection_asks_for_server_and_port(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "scrape", f"127.0.0.1:{unused_port()}")
+    assert code == 1
+    assert "is the server up" in one_line(err)
+
+
+def test_a_silent_server_ends_in_a_timeout(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(silence) as server:
+        began = time.monotonic()
+        code, _, err = run(capsys, "scrape", server.url, "--timeout", "0.3")
+    assert code == 1
+    assert time.monotonic() - began < 2
+    assert server.url in one_line(err)
+
+
+@pytest.mark.parametrize("flag", ["--ca-file", "--client-cert", "--bearer-token-file"])
+def test_a_missing_file_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    code, _, err = run(capsys, "scrape", "https://127.0.0.1:1/metrics", flag, "/nowhere/at/all")
+    assert code == 1
+    assert "/nowhere/at/all" in one_line(err)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        [],
+        ["conquer"],
+        ["scrape"],
+        ["scrape", "h:1", "--timeout", "soon"],
+        ["scrape", "h:1", "--timeout", "0"],
+        ["scrape", "h:1", "--timeout", "nan"],
+        ["scrape", "h:1", "--client-key", "key.pem"],
+        ["scrape", "h:1", "--header", "no colon"],
+        ["scrape", "h:1", "--header", "X: a\nY: b"],
+        ["simulate", "--port", "65536"],
+        ["simulate", "--load", "2"],
+        ["simulate", "--dp", "0"],
+        ["serve", "--port", "x"],
+        ["serve", "--include-raw", "maybe"],
+        ["serve", "--instance", "no-url"],
+        ["serve", "--allow", "nonsense/99"],
+        ["serve", "--max-concurrent", "0"],
+    ],
+)
+def test_bad_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str], args: list[str]) -> None:
+    code, out, err = run(capsys, *args)
+    assert (code, out) == (2, "")
+    assert err.startswith("usage: ")
+    assert "error: " in err.splitlines()[-1]
+
+
+def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "--version")[:2] == (
+        0,
+        f"sglang-collect {importlib.metadata.version('sglang-collect')}\n",
+    )
+
+
+def test_the_console_script_is_the_module() -> None:
+    script = Path(sys.executable).with_name("sglang-collect")
+    shown = subprocess.run([script, "--version"], capture_output=True, text=True, check=True).stdout
+    assert shown == f"sglang-collect {sc.__version__}\n"
+
+
+def test_ctrl_c_ends_a_scrape_with_130_and_no_words() -> None:
+    with serving(silence) as server, started("scrape", server.url, "--timeout", "30") as process:
+        deadline = time.monotonic() + 20
+        while not server.requests:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        began = time.monotonic()
+        assert ended_by(process, signal.SIGINT) == (130, "")
+        assert time.monotonic() - began < 5
+
+
+def test_a_reader_that_hangs_up_gets_no_traceback(sglang_simulator: Simulator) -> None:
+    with started("scrape", "--json", sglang_simulator.url) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=20) == 1
+
+
+# ------------------------------------------------------------- on a terminal
+
+
+def on_a_terminal(*args: str, **environment: str) -> str:
+    """What a command prints on a terminal."""
+    parent, child = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "sglang_collect", *args],
+        stdout=child,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", **environment},
+    ):
+        os.close(child)
+        shown = b""
+        try:
+            while chunk := os.read(parent, 65536):
+                shown += chunk
+        except OSError:  # the other side is closed
+            pass
+    os.close(parent)
+    return shown.decode()
+
+
+def test_a_terminal_gets_colours_unless_no_color_is_set(sglang_simulator: Simulator) -> None:
+    pytest.importorskip("rich")
+    coloured = on_a_terminal("scrape", sglang_simulator.url, NO_COLOR="")
+    plain = on_a_terminal("scrape", sglang_simulator.url, NO_COLOR="1")
+    assert "\x1b[1;36m" in coloured
+    assert "36m" not in plain
+    for shown in (coloured, plain):
+        assert "num_requests_running" in shown
+        assert "Running requests" in shown
+
+
+# ------------------------------------------------------------------ simulate
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_simulate_prints_its_url_and_stops_cleanly(number: signal.Signals) -> None:
+    with started(
+        "simulate", "--port", "0", "--dp", "2", "--seed", "4", "--steps", "30", "--freeze"
+    ) as process:
+        url = first_line(process)
+        truth = get(url.replace("/metrics", "/simulator/truth"))
+        assert (truth["dp"], truth["seed"], truth["step"], truth["frozen"]) == (2, 4, 30, True)
+        snapshot = sc.scrape(url)
+        assert snapshot.system_metrics.num_requests_running == truth["server_level"]["running"]
+        assert ended_by(process, number) == (0, "")
+
+
+def test_simulate_on_a_port_in_use_is_one_line(
+    capsys: pytest.CaptureFixture[str], sglang_simulator: Simulator
+) -> None:
+    port = sglang_simulator.url.rpartition(":")[2].partition("/")[0]
+    code, _, err = run(capsys, "simulate", "--port", port)
+    assert code == 1
+    assert "in use" in one_line(err)
+
+
+# --------------------------------------------------------------------- serve
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_answers_for_its_instances_and_stops_cleanly(
+    sglang_simulator: Simulator, number: signal.Signals
+) -> None:
+    with started("serve", "--port", "0", "--instance", f"one={sglang_simulator.url}") as process:
+        base = first_line(process)
+        assert get(f"{base}/health") == {"status": "ok"}
+        snapshot = get(f"{base}/api/v1/metrics/sglang/one")
+        running = sglang_simulator.truth()["server_level"]["running"]
+        assert snapshot["system_metrics"]["num_requests_running"] == running
+        code, _ = ended_by(process, number)
+        assert code == 0
+
+
+def test_serve_takes_its_settings_from_the_environment_and_flags_win(
+    sglang_simulator: Simulator, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("s3cret\n")
+    settings = {
+        "SGLANG_COLLECT_PORT": "0",
+        "SGLANG_COLLECT_ALLOW": "10.9.8.0/24, 127.0.0.1/32:1-65535",
+        "SGLANG_COLLECT_INSTANCE": "one=127.0.0.1:1,two=127.0.0.1:2",
+        "SGLANG_COLLECT_TOKEN_FILE": str(token),
+        "SGLANG_COLLECT_INCLUDE_RAW": "yes",
+        "SGLANG_COLLECT_MAX_BODY_BYTES": "1000",
+    }
+    with started("serve", "--max-body-bytes", "1000000", **settings) as process:
+        url = f"{first_line(process)}/api/v1/metrics/sglang/any?endpoint={sglang_simulator.url}"
+        assert get(url, Authorization="Bearer s3cret")["raw_metrics"]
+        for wrong in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic s3cret"}):
+            with pytest.raises(urllib.error.HTTPError, match="401"):
+                get(url, **wrong)
+
+
+def test_serve_without_allowed_targets_refuses_them(sglang_simulator: Simulator) -> None:
+    with started("serve", "--port", "0") as process:
+        url = f"{first_line(process)}/api/v1/metrics/sglang/any?endpoint={sglang_simulator.url}"
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            get(url)
+        process.terminate()
+        assert "allow" in process.communicate(timeout=20)[1]
+
+
+def test_an_empty_token_file_does_not_open_the_service(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("\n")
+    code, _, err = run(capsys, "serve", "--port", "0", "--token-file", str(tmp_path / "token"))
+    assert code == 2
+    assert "empty" in err
+
+
+def test_serve_is_quiet_about_tokens(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("s3cret")
+    with started("serve", "--port", "0", "--token-file", str(tmp_path / "token")) as process:
+        first_line(process)
+        assert "s3cret" not in ended_by(process, signal.SIGTERM)[1]
+
+
+# ---------------------------------------------------------------------- demo
+
+
+def test_demo_compares_every_plan_field_and_finds_them_equal(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "demo")
+    assert (code, err) == (0, "")
+    assert out.endswith("\nfields equal: 15 of 15\n")
+    assert len(re.findall(r"^  \w+_metrics\.\w+ +\S+ +\S+  equal$", out, re.MULTILINE)) == 15
+
+
+def test_demo_fails_where_a_field_differs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Simulator.truth
+
+    def wrong(simulator: Simulator) -> dict[str, Any]:
+        truth = real(simulator)
+        truth["plan"]["request_metrics.success_total"] += 1
+        return truth
+
+    monkeypatch.setattr(Simulator, "truth", wrong)
+    code, out, _ = run(capsys, "demo")
+    assert code == 1
+    assert re.search(r"success_total +\d+ +\d+  DIFFERS$", out, re.MULTILINE)
+    assert out.endswith("\nfields equal: 14 of 15\n")
+
+
+# ------------------------------------------------------------ what is missing
+
+
+@pytest.mark.parametrize(
+    ("args", "module", "extra"),
+    [
+        (["simulate"], "prometheus_client", "cli"),
+        (["serve"], "fastapi", "api"),
+        (["demo"], "starlette", "cli"),
+    ],
+)
+def test_a_missing_extra_is_named(args: list[str], module: str, extra: str) -> None:
+    script = (
+        "import sys; sys.modules[sys.argv[1]] = None\n"
+        "from sglang_collect.cli import main\n"
+        "sys.exit(main(sys.argv[2:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, module, *args], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 1
+    assert f"sglang-collect[{extra}]" in one_line(done.stderr)
+
+
+def test_help_needs_no_extra() -> None:
+    script = (
+        "import sys\n"
+        "from sglang_collect import cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print({'uvicorn', 'fastapi', 'pydantic', 'rich'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("\nset()\n")

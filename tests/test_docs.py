@@ -1,0 +1,37 @@
+"""The page of fields and metrics says what the catalogue says."""
+
+from __future__ import annotations
+
+import pytest
+from tools_of import ROOT, load_tool
+
+from sglang_collect.catalog.sglang import METRICS
+from sglang_collect.catalog.sglang_fields import FIELDS
+
+FILE = ROOT / "docs" / "metrics.md"
+
+
+def test_the_page_is_what_the_catalogue_gives() -> None:
+    assert load_tool("make_docs").page() == FILE.read_text(encoding="utf-8"), "run tools/make_docs.py"
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[list[str]]:
+    """The cells of every line of a table."""
+    lines = FILE.read_text(encoding="utf-8").splitlines()
+    return [[cell.strip() for cell in line.split(" | ")] for line in lines if line.startswith("| ")]
+
+
+def test_every_metric_has_a_row_with_its_names_and_a_place(rows: list[list[str]]) -> None:
+    told = {row[0].lstrip("| "): row for row in rows if len(row) == 8}
+    for metric in METRICS:
+        row = told[f"`{metric.name}`"]
+        assert all(name in row[0] + row[5] for name in metric.names)
+        assert row[6] == "raw only" or row[6].startswith("`")
+
+
+def test_every_field_has_a_row_with_its_source_rule_unit_and_absence(rows: list[list[str]]) -> None:
+    told = [row for row in rows if len(row) == 6 and not row[0].startswith("| ---")]
+    named = [row for row in told if row[0] != "| field"]
+    assert [row[0].strip("| `") for row in named] == [field.name.split(".")[1] for field in FIELDS]
+    assert all(all(cell.strip(" |") for cell in row) for row in named)
