@@ -55,7 +55,7 @@ static const char *meta_text_read(sgc__reader *r, const char *p, int kind, sgc__
         p = p ? type_word_read(r, p, &family->type) : NULL;
         return p ? sgc__line_end_read(r, p, "expected the end of the line after the type") : NULL;
     }
-    if (r->strict || (p < end && *p != '\n' && *p != '\r'))
+    if (r->om || (p < end && *p != '\n' && *p != '\r'))
         p = sgc__gap_read(r, p, "expected a space before the text");
     stop = p ? sgc__scan_text(p, end, &fault) : NULL;
     if (!stop)
