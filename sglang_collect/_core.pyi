@@ -196,6 +196,7 @@ class Endpoint:
         ca_file: _Path | None = None,
         client_cert: _Path | tuple[_Path, _Path] | None = None,
         verify: bool = True,
+        json: bool = False,
         limits: object | None = None,
     ) -> Self: ...
     @property

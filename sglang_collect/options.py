@@ -51,6 +51,7 @@ def make_endpoint(
     client_cert: Path | tuple[Path, Path] | None = None,
     verify: bool = True,
     limits: Limits | None = None,
+    json: bool = False,
 ) -> _core.Endpoint:
     """The shared keyword options of a scrape, checked and joined with the URL.
 
@@ -64,6 +65,7 @@ def make_endpoint(
         client_cert: PEM file of certificate and key, or one file for each.
         verify: check the server's certificate and host name.
         limits: ceilings of the page; None for the defaults of ``Limits``.
+        json: the answer is JSON and no page.
 
     Raises:
         ValueError: an option is out of range or holds a line break.
@@ -85,6 +87,7 @@ def make_endpoint(
         client_cert=cert,
         verify=verify,
         limits=limits,
+        json=json,
     )
 
 

@@ -104,7 +104,11 @@ def has_prometheus() -> bool:
 
 
 def _answer(page: bytes, openmetrics: bool) -> bytes:
-    kind = b"application/openmetrics-text; version=1.0.0; charset=utf-8" if openmetrics else b"text/plain; version=0.0.4"
+    kind = (
+        b"application/openmetrics-text; version=1.0.0; charset=utf-8"
+        if openmetrics
+        else b"text/plain; version=0.0.4"
+    )
     return b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s" % (kind, len(page), page)
 
 
@@ -153,7 +157,9 @@ def read_with_prometheus(folder: Path, pages: Sequence[tuple[bytes, bool]]) -> l
             for i in range(len(pages))
         ]
         job = {"job_name": "pages", "scrape_interval": "1s", "static_configs": targets}
-        (folder / "prometheus.json").write_text(json.dumps({"scrape_configs": [{**job, "scrape_timeout": "1s"}]}))
+        (folder / "prometheus.json").write_text(
+            json.dumps({"scrape_configs": [{**job, "scrape_timeout": "1s"}]})
+        )
         port = unused_port()
         with _running(folder, port):
             return _scraped(port, len(pages))

@@ -6,9 +6,12 @@
 # flavour in build/c-FLAVOUR; valgrind runs the plain ones.
 
 FLAVOUR ?= plain
-# test_linear measures time, which an analyser distorts: it runs plain.
-TESTS ?= $(filter-out $(if $(filter plain,$(FLAVOUR)),,linear),\
-           $(patsubst tests/c/test_%.c,%,$(sort $(wildcard tests/c/test_*.c))))
+# What measures time is not run where an analyser distorts it; valgrind is too
+# slow even for the deadlines of a scrape.
+SKIP.asan := linear
+SKIP.tsan := linear
+SKIP.valgrind := linear scrape
+TESTS ?= $(filter-out $(SKIP.$(FLAVOUR)),$(patsubst tests/c/test_%.c,%,$(sort $(wildcard tests/c/test_*.c))))
 CURL_CONFIG ?= curl-config
 
 FLAGS.plain := -O1

@@ -211,34 +211,33 @@ static int headers_read(draft *draft, PyObject *given)
     return done;
 }
 
-static int verify_read(PyObject *given, bool *verify)
+/* `hint` is what to say besides of something else than a bool. */
+static int bool_read(PyObject *given, const char *what, const char *hint, bool *flag)
 {
     if (!given)
         return 0;
     if (!PyBool_Check(given)) {
-        PyErr_Format(PyExc_TypeError, "verify must be a bool, not %.100s (ca_file= names a file)",
-                     Py_TYPE(given)->tp_name);
+        PyErr_Format(PyExc_TypeError, "%s must be a bool, not %.100s%s", what, Py_TYPE(given)->tp_name, hint);
         return -1;
     }
-    *verify = given == Py_True;
+    *flag = given == Py_True;
     return 0;
 }
 
 /* The keywords of Endpoint, each NULL where it was not given. */
 typedef struct keywords {
     PyObject *url, *timeout, *headers, *user_agent, *bearer_token, *basic_auth, *ca_file, *client_cert,
-        *verify, *limits;
+        *verify, *json, *limits;
 } keywords;
 
 static int keywords_parse(keywords *given, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"url",          "timeout",    "headers", "user_agent",
-                            "bearer_token", "basic_auth", "ca_file", "client_cert",
-                            "verify",       "limits",     NULL};
-    return PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOOOOOOOO:Endpoint", names, &given->url,
+    static char *names[] = {"url",     "timeout",     "headers", "user_agent", "bearer_token", "basic_auth",
+                            "ca_file", "client_cert", "verify",  "json",       "limits",       NULL};
+    return PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOOOOOOOOO:Endpoint", names, &given->url,
                                        &given->timeout, &given->headers, &given->user_agent,
                                        &given->bearer_token, &given->basic_auth, &given->ca_file,
-                                       &given->client_cert, &given->verify, &given->limits)
+                                       &given->client_cert, &given->verify, &given->json, &given->limits)
                ? 0
                : -1;
 }
@@ -258,7 +257,8 @@ static int draft_init(draft *draft, const keywords *given)
         timeout_read(given->timeout, &options->timeout) < 0 ||
         view_or_none(given->user_agent, "user_agent", &options->user_agent) < 0 ||
         view_or_none(given->bearer_token, "bearer_token", &options->bearer_token) < 0 ||
-        verify_read(given->verify, &options->verify) < 0 ||
+        bool_read(given->verify, "verify", " (ca_file= names a file)", &options->verify) < 0 ||
+        bool_read(given->json, "json", "", &options->json) < 0 ||
         core_limits_read(given->limits, &options->limits) < 0)
         return -1;
     if (is_given(given->headers) && headers_read(draft, given->headers) < 0)
@@ -356,7 +356,8 @@ static PyObject *endpoint_timeout(PyObject *object, void *unused)
 
 PyDoc_STRVAR(endpoint_doc,
              "Endpoint(url, *, timeout=10.0, headers=None, user_agent='', bearer_token=None,\n"
-             "         basic_auth=None, ca_file=None, client_cert=None, verify=True, limits=None)\n--\n\n"
+             "         basic_auth=None, ca_file=None, client_cert=None, verify=True, json=False,\n"
+             "         limits=None)\n--\n\n"
              "A URL and how to ask it.\n\n"
              "url: http or https, without user info.\n"
              "timeout: seconds from submission to the last number, 0.001 to 3600.\n"
@@ -364,6 +365,7 @@ PyDoc_STRVAR(endpoint_doc,
              "basic_auth: (user, password).\n"
              "ca_file, client_cert: PEM files; (certificate, key) where they are two.\n"
              "verify: check the certificate and the host name.\n"
+             "json: the answer is JSON and no page; it is asked for as such, and not read.\n"
              "limits: object with the attributes of LIMITS; None for the defaults.\n\n"
              "Raises TypeError and ValueError for arguments, TargetRefused for a URL that is\n"
              "none, TLSError for files that cannot be used. Immutable.");

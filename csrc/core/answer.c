@@ -266,16 +266,18 @@ static bool refuse_status(sgc__answer *answer)
 
 static bool refuse_type(sgc__answer *answer)
 {
-    sgc__failure_set(answer->failure, SGC_REASON_NOT_EXPOSITION,
-                     "answer is %s; expected text/plain or application/openmetrics-text", answer->type);
+    sgc__failure_set(answer->failure, SGC_REASON_NOT_EXPOSITION, "answer is %s; expected %s", answer->type,
+                     answer->json ? "application/json" : "text/plain or application/openmetrics-text");
     answer->draining = true;
     return is_drainable(answer);
 }
 
-static bool is_page_type(const sgc__answer *answer)
+static bool is_wanted_type(const sgc__answer *answer)
 {
     sgc_str type = {answer->type, strlen(answer->type)};
 
+    if (answer->json)
+        return type.len == 0 || is_word(type, "application/json");
     return type.len == 0 || is_word(type, "text/plain") || answer->format == SGC_FORMAT_OPENMETRICS;
 }
 
@@ -298,7 +300,7 @@ static bool end_headers(sgc__answer *answer)
     if (answer->bad_framing)
         return STOP(answer, SGC_REASON_FRAMING, "%s; expected one way to tell the end of the body",
                     answer->bad_framing);
-    if (!is_page_type(answer))
+    if (!is_wanted_type(answer))
         return refuse_type(answer);
     if (answer->encoding[0])
         return STOP(answer, SGC_REASON_ENCODING, "Content-Encoding %s; expected gzip or none",
@@ -450,10 +452,20 @@ static void check_last_line(sgc__answer *answer)
                      count_lines(body) + 1);
 }
 
+/* The body came whole: is it a metrics page, and to its end? */
+static void check_page(sgc__answer *answer)
+{
+    sgc_str text = skip_space((sgc_str){answer->body.ptr, answer->body.len});
+
+    if (begins_with(text, "<!doctype") || begins_with(text, "<html") || is_json(text))
+        sgc__failure_set(answer->failure, SGC_REASON_NOT_EXPOSITION, "body is %s; expected a metrics page",
+                         text.ptr[0] == '<' ? "HTML" : "JSON");
+    else
+        check_last_line(answer);
+}
+
 void sgc__answer_end(sgc__answer *answer)
 {
-    sgc_str text;
-
     if (answer->failure->reason != SGC_REASON_NONE)
         return;
     if (!answer->headers_done) {
@@ -465,13 +477,8 @@ void sgc__answer_end(sgc__answer *answer)
                          "gzip data ends early; expected the end of a member");
         return;
     }
-    text = skip_space((sgc_str){answer->body.ptr, answer->body.len});
-    if (begins_with(text, "<!doctype") || begins_with(text, "<html") || is_json(text)) {
-        sgc__failure_set(answer->failure, SGC_REASON_NOT_EXPOSITION, "body is %s; expected a metrics page",
-                         text.ptr[0] == '<' ? "HTML" : "JSON");
-        return;
-    }
-    check_last_line(answer);
+    if (!answer->json) /* which shows by itself where it is cut */
+        check_page(answer);
     if (!answer->body.ptr && !(answer->body.ptr = sgc__alloc(1, 1)))
         sgc__failure_memory(answer->failure);
 }

@@ -53,6 +53,7 @@ typedef struct sgc__answer {
     sgc_failure *failure; /* where to say what is wrong */
     uint64_t limit;       /* bytes of the inflated body */
     size_t hint;          /* bytes of it that are likely */
+    bool json;            /* it is to be JSON, not a page */
 
     int status;        /* 0 before the status line */
     bool headers_done; /* of the final answer */

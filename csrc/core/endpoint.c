@@ -19,6 +19,7 @@ enum { URL_MAX = 2048 };
 #define TIMEOUT_HIGH 3600.0
 
 static const char accept_header[] = "Accept: text/plain;version=0.0.4,*/*;q=0.1";
+static const char accept_json_header[] = "Accept: application/json";
 static const char encoding_header[] = "Accept-Encoding: gzip";
 
 void sgc_endpoint_options_init(sgc_endpoint_options *options)
@@ -341,6 +342,7 @@ static sgc_endpoint *copy_options(const sgc_endpoint_options *options)
     atomic_init(&made->body, 0);
     made->timeout = options->timeout;
     made->verify = options->verify;
+    made->json = options->json;
     made->limits = options->limits;
     made->user_agent = options->user_agent.len ? keep(&text, options->user_agent) : NULL;
     made->bearer_token = keep(&text, options->bearer_token);
@@ -391,7 +393,8 @@ static bool add_headers(sgc_endpoint *made, const sgc_endpoint_options *options)
         if (!add_option(made, &options->headers[i]))
             return false;
     }
-    return (accept || add_header(made, accept_header)) && (encoding || add_header(made, encoding_header));
+    return (accept || add_header(made, options->json ? accept_json_header : accept_header)) &&
+           (encoding || add_header(made, encoding_header));
 }
 
 /* ---------------------------------------------------------------- endpoint */

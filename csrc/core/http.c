@@ -304,6 +304,7 @@ CURLcode sgc__http_begin(sgc__http *http, sgc_failure *failure, long timeout_ms,
     CURLcode code = CURLE_OK;
 
     sgc__answer_init(&http->answer, failure, http->endpoint->limits.body_bytes, hint + hint / 8);
+    http->answer.json = http->endpoint->json;
     http->opened = http->asked = http->again = false;
     http->open_errno = 0;
     http->why[0] = '\0';

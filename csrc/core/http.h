@@ -31,6 +31,7 @@ struct sgc_endpoint {
     bool https;
     bool numeric; /* needs no look-up */
     bool verify;
+    bool json;
     double timeout;
     sgc_limits limits;
     const char *user_agent;

@@ -370,6 +370,22 @@ static const char *tail_read(sgc__reader *r, const char *p, sgc__sample *s)
     return p ? sgc__line_end_read(r, p, "expected the end of the line, a timestamp or an exemplar") : NULL;
 }
 
+/* Does the sample's name begin with the family's? prometheus_client from 0.23 on
+ * writes OpenMetrics with colons in the names of families and underscores in
+ * their place in those of samples. */
+static bool name_begins(const sgc__parser *ps, sgc_str name, sgc_str family)
+{
+    bool escaped = ps->options.format == SGC_FORMAT_OPENMETRICS && !ps->strict;
+    size_t i = 0;
+
+    if (name.len < family.len)
+        return false;
+    while (i < family.len &&
+           (name.ptr[i] == family.ptr[i] || (escaped && name.ptr[i] == '_' && family.ptr[i] == ':')))
+        i++;
+    return i == family.len;
+}
+
 /* The family a sample belongs to: the current one where its name fits, else the
  * one of its exact name, else the one whose type gives names that suffix, else
  * a new one that no TYPE line told of. */
@@ -381,7 +397,7 @@ static bool family_resolve(sgc__parser *ps, sgc__sample *s)
     if (SGC_LIKELY(ps->current != SIZE_MAX)) {
         const sgc__family *family = &families->list[ps->current];
         sgc_str own = sgc__family_name(family);
-        if (sgc__starts(s->name, own) &&
+        if ((sgc__starts(s->name, own) || name_begins(ps, s->name, own)) &&
             sgc__suffix_fits(family->type, (sgc_str){s->name.ptr + own.len, s->name.len - own.len})) {
             s->family = (uint32_t)ps->current;
             return true;

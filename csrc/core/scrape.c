@@ -350,7 +350,7 @@ static void take_body(sgc__transfer *transfer, sgc__answer *answer)
     result->body_len = answer->body.len;
     sgc__buf_init(&answer->body, 0);
     atomic_store_explicit(&transfer->endpoint->body, result->body_len, memory_order_relaxed);
-    if (transfer->plan)
+    if (transfer->plan && !transfer->endpoint->json)
         read_page(transfer);
 }
 

@@ -138,6 +138,7 @@ typedef struct sgc_endpoint_options {
     sgc_str client_cert; /* PEM; ptr NULL: none */
     sgc_str client_key;  /* ptr NULL: inside client_cert */
     bool verify;         /* certificate and host name */
+    bool json;           /* the answer is JSON and no page: asked for as such, and not read */
     sgc_limits limits;
 } sgc_endpoint_options;
 
@@ -184,7 +185,7 @@ typedef struct sgc_result {
     uint64_t wire_bytes; /* of the body, as sent */
     char *body;          /* inflated; NULL where the scrape failed */
     size_t body_len;
-    sgc_fold *fold; /* NULL where it failed or no plan was given */
+    sgc_fold *fold; /* NULL where it failed, no plan was given or it is JSON */
 } sgc_result;
 
 /* Frees the result, its body and its fold; each may be taken out before by
