@@ -14,7 +14,7 @@ JOBS := -j2 -k -Otarget
 CTEST := $(MAKE) -f tools/ctest.mk $(JOBS)
 
 .PHONY: help demo test test-c test-py check check-rest format format-check lint types test-c-sanitized \
-        test-py-sanitized generated package bench setup clean
+        test-py-sanitized generated package bench setup clean fuzz fuzz-replay drift drift-pinned
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,7 +26,7 @@ test: test-c test-py ## C tests and pytest
 
 check: test check-rest ## everything that has to hold before a commit
 
-check-rest: format-check lint types test-c-sanitized test-py-sanitized package
+check-rest: format-check lint types test-c-sanitized fuzz-replay fuzz test-py-sanitized package drift-pinned
 
 # ------------------------------------------------------------------- set-up
 
@@ -54,6 +54,7 @@ test-py: setup ## pytest; PYTEST="-k guard" narrows it
 
 test-c-sanitized: .venv/.analysers ## the core under ASan and UBSan, TSan, valgrind
 	@$(CTEST) FLAVOUR=asan
+	@$(CTEST) FLAVOUR=portable TESTS="parse plan repeat steady"
 	@$(CTEST) FLAVOUR=tsan TESTS=scrape
 	@$(CTEST) FLAVOUR=valgrind
 
@@ -85,6 +86,20 @@ generated: setup ## rewrites what scripts write: tables, golden pages, docs/metr
 
 package: setup ## an sdist, a wheel from it, and the wheel at work
 	@tools/package.sh
+
+# ------------------------------------------------------- fuzzing, catalogue
+
+fuzz-replay: .venv/.analysers ## the kept corpus through every fuzz target
+	@tools/fuzz.sh replay
+
+fuzz: .venv/.analysers ## new inputs, half a minute a target; SECONDS=600 for longer
+	@tools/fuzz.sh run $(or $(SECONDS),30)
+
+drift: setup ## the metrics of the newest SGLang against the catalogue
+	@$(PY) tools/drift.py
+
+drift-pinned: setup ## the same of pinned releases
+	@$(PY) tools/drift.py 0.5.6 0.5.10 0.5.23
 
 # --------------------------------------------------------------------- rest
 

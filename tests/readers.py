@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import subprocess
 import time
@@ -94,12 +95,17 @@ def verdict(reading: Reading, expected: Reading = None) -> str:
 PROMETHEUS_VERSION = "2.42."
 
 
+def _environment() -> dict[str, str]:
+    """Ours without the sanitizers that a run of the tests may have preloaded."""
+    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+
+
 def has_prometheus() -> bool:
     """Whether the version that the table speaks of is installed."""
     command = shutil.which("prometheus")
     if not command:
         return False
-    told = subprocess.run([command, "--version"], capture_output=True, text=True)
+    told = subprocess.run([command, "--version"], capture_output=True, text=True, env=_environment())
     return f"version {PROMETHEUS_VERSION}" in told.stdout + told.stderr
 
 
@@ -137,7 +143,8 @@ def _running(folder: Path, port: int) -> Iterator[None]:
         f"--web.listen-address=127.0.0.1:{port}",
         "--log.level=error",
     ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, stdout=quiet, stderr=quiet, env=_environment())
     try:
         yield
     finally:

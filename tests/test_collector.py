@@ -49,8 +49,17 @@ async def running(collector: sc.SGLangCollector, url: str) -> int:
     return snapshot.system_metrics.num_requests_running
 
 
+OTHERS: set[threading.Thread] = set()
+"""Threads of drivers that other tests' applications have not let go of."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def others() -> None:
+    OTHERS.update(threading.enumerate())
+
+
 def threads() -> int:
-    return sum(thread.name == "sglang_collect" for thread in threading.enumerate())
+    return sum(thread.name == "sglang_collect" and thread not in OTHERS for thread in threading.enumerate())
 
 
 def python(script: str, *args: str, timeout: float = 20) -> subprocess.CompletedProcess[str]:

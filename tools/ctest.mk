@@ -1,9 +1,10 @@
 # Builds tests/c/test_*.c, each with the whole core, and runs them.
 #
-#   make -f tools/ctest.mk [FLAVOUR=plain|asan|tsan|valgrind] [TESTS="num page"]
+#   make -f tools/ctest.mk [FLAVOUR=plain|asan|portable|tsan|valgrind] [TESTS="num page"]
 #
 # Every program ends with a line "NAME: N passed, N failed". Objects are kept by
-# flavour in build/c-FLAVOUR; valgrind runs the plain ones.
+# flavour in build/c-FLAVOUR; valgrind runs the plain ones, and portable is asan
+# without SIMD.
 
 FLAVOUR ?= plain
 # What measures time is not run where an analyser distorts it; valgrind is too
@@ -16,15 +17,17 @@ CURL_CONFIG ?= curl-config
 
 FLAGS.plain := -O1
 FLAGS.asan := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+FLAGS.portable := $(FLAGS.asan) -DSGC_PORTABLE
 FLAGS.tsan := -O1 -fsanitize=thread
 
 RUN.asan := ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1
+RUN.portable := $(RUN.asan)
 RUN.tsan := TSAN_OPTIONS=halt_on_error=1
 RUN.valgrind := valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite
 
 BUILD := $(if $(filter valgrind,$(FLAVOUR)),plain,$(FLAVOUR))
 ifeq ($(origin FLAGS.$(BUILD)),undefined)
-$(error FLAVOUR=$(FLAVOUR): expected plain, asan, tsan or valgrind)
+$(error FLAVOUR=$(FLAVOUR): expected plain, asan, portable, tsan or valgrind)
 endif
 
 OUT := build/c-$(BUILD)

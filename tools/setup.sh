@@ -77,12 +77,26 @@ build() {
     .venv/bin/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 }
 
+# Does clang have its fuzzer, and the sanitizers?
+has_fuzzer() {
+    mkdir -p build
+    echo 'int LLVMFuzzerTestOneInput(const char *p, long n) { return p && n < 0; }' |
+        clang -x c -fsanitize=fuzzer,address,undefined - -o build/fuzzer-probe 2>/dev/null
+}
+
 check() {
     local missing=() tool
-    for tool in clang clang-tidy valgrind; do
+    for tool in clang clang-tidy valgrind prometheus; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
     install "${missing[@]}"
+    if ! has_fuzzer; then
+        install "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
+    fi
+    # The gateway whose /engine_metrics the tests read. There is no wheel for other machines.
+    if [ "$(uname -sm)" = "Linux x86_64" ]; then
+        .venv/bin/python -m pip install -qq --disable-pip-version-check sglang-router==0.3.2
+    fi
 }
 
 case "${1:-}" in

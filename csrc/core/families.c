@@ -14,6 +14,7 @@ static sgc_str name_at(const void *owner, size_t position)
 void sgc__families_free(sgc__families *families)
 {
     sgc__release(families->list);
+    sgc__release(families->metas);
     sgc__index_free(&families->index);
     memset(families, 0, sizeof *families);
 }
@@ -47,6 +48,23 @@ size_t sgc__families_take(sgc__families *families, sgc_str name)
     if (!sgc__index_add(&families->index, name, name_at, families))
         return SIZE_MAX;
     return families->n++;
+}
+
+sgc__meta *sgc__families_meta(sgc__families *families, sgc__family *family)
+{
+    if (!family->meta) {
+        if (families->n_metas == families->metas_room) {
+            size_t room = sgc__grow(families->metas_room, 32);
+            sgc__meta *metas = sgc__resize(families->metas, room, sizeof *metas);
+            if (!metas)
+                return NULL;
+            families->metas = metas;
+            families->metas_room = room;
+        }
+        families->metas[families->n_metas] = (sgc__meta){{NULL, 0}, {NULL, 0}};
+        family->meta = (uint32_t)++families->n_metas;
+    }
+    return &families->metas[family->meta - 1];
 }
 
 bool sgc__suffix_fits(sgc_type type, sgc_str suffix)

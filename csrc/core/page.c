@@ -205,12 +205,13 @@ void sgc_page_sample(const sgc_page *page, size_t index, sgc_sample *out)
 void sgc_page_family(const sgc_page *page, size_t index, sgc_family *out)
 {
     const sgc__family *family = &page->families.list[index];
+    const sgc__meta *meta = sgc__family_meta(&page->families, family);
 
     *out = (sgc_family){
         .name = sgc__family_name(family),
         .type = (sgc_type)family->type,
-        .help = {family->help, family->help_len},
-        .unit = {family->unit, family->unit_len},
+        .help = meta->help,
+        .unit = meta->unit,
         .n_samples = family->n_samples,
         .first = family->first,
         .last = family->last,

@@ -48,6 +48,7 @@ static const char *type_word_read(sgc__reader *r, const char *p, uint8_t *type)
 static const char *meta_text_read(sgc__reader *r, const char *p, int kind, sgc__family *family)
 {
     const char *end = r->ps->end, *stop;
+    sgc__meta *meta;
     sgc__fault fault;
 
     if (kind == SGC__META_TYPE) {
@@ -60,13 +61,13 @@ static const char *meta_text_read(sgc__reader *r, const char *p, int kind, sgc__
     stop = p ? sgc__scan_text(p, end, &fault) : NULL;
     if (!stop)
         return p ? sgc__fail_fault(r, fault) : NULL;
-    if (kind == SGC__META_HELP) {
-        family->help = p;
-        family->help_len = (size_t)(stop - p) - (!r->om && stop > p && stop[-1] == '\r');
-    } else {
-        family->unit = p;
-        family->unit_len = (uint32_t)(stop - p);
-    }
+    meta = sgc__families_meta(&r->ps->families, family);
+    if (!meta)
+        return sgc__reader_no_memory(r);
+    if (kind == SGC__META_HELP)
+        meta->help = (sgc_str){p, (size_t)(stop - p) - (!r->om && stop > p && stop[-1] == '\r')};
+    else
+        meta->unit = (sgc_str){p, (size_t)(stop - p)};
     return stop < end ? stop + 1 : stop;
 }
 

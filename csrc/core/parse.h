@@ -42,13 +42,16 @@ bool sgc__label_less(const void *a, const void *b);
 
 /* -------------------------------------------------------------- families */
 
+/* What HELP and UNIT lines said of a family. */
+typedef struct sgc__meta {
+    sgc_str help;
+    sgc_str unit;
+} sgc__meta;
+
 typedef struct sgc__family {
     const char *name;
-    const char *help;
-    const char *unit;
-    size_t help_len;
     uint32_t name_len;
-    uint32_t unit_len;
+    uint32_t meta; /* position of its meta + 1; 0: it has none */
     uint32_t n_samples;
     uint32_t first; /* index of its first and last sample */
     uint32_t last;
@@ -61,6 +64,9 @@ typedef struct sgc__families {
     sgc__family *list;
     size_t n;
     size_t room;
+    sgc__meta *metas;
+    size_t n_metas;
+    size_t metas_room;
     sgc__index index;
 } sgc__families;
 
@@ -68,6 +74,16 @@ void sgc__families_free(sgc__families *families);
 size_t sgc__families_find(const sgc__families *families, sgc_str name); /* or SIZE_MAX */
 /* The family of that name, made where there is none; SIZE_MAX: out of memory. */
 size_t sgc__families_take(sgc__families *families, sgc_str name);
+
+/* The family's meta, made where it has none yet; NULL: out of memory. */
+sgc__meta *sgc__families_meta(sgc__families *families, sgc__family *family);
+
+static inline const sgc__meta *sgc__family_meta(const sgc__families *families, const sgc__family *family)
+{
+    static const sgc__meta none;
+
+    return family->meta ? &families->metas[family->meta - 1] : &none;
+}
 
 static inline sgc_str sgc__family_name(const sgc__family *family)
 {

@@ -29,12 +29,12 @@ extern "C" {
 /* ---------------------------------------------------------------- status */
 
 /* X(name, text): the one list of what a core function can answer. */
-#define SGC_STATUS_LIST(X)                                                     \
-    X(OK, "ok")                                                                \
-    X(NOMEM, "out of memory")                                                  \
-    X(SYNTAX, "malformed exposition")                                          \
-    X(LIMIT, "limit exceeded")                                                 \
-    X(ARGUMENT, "invalid argument")                                            \
+#define SGC_STATUS_LIST(X)            \
+    X(OK, "ok")                       \
+    X(NOMEM, "out of memory")         \
+    X(SYNTAX, "malformed exposition") \
+    X(LIMIT, "limit exceeded")        \
+    X(ARGUMENT, "invalid argument")   \
     X(BUSY, "driven by another thread")
 
 typedef enum {
@@ -48,12 +48,12 @@ const char *sgc_status_text(sgc_status status);
 
 /* X(field, default): ceilings of a read. A page that reaches past one is
  * refused with SGC_LIMIT; nothing is ever cut silently. */
-#define SGC_LIMIT_LIST(X)                                                      \
-    X(body_bytes, 16u << 20)                                                   \
-    X(samples, 1000000)                                                        \
-    X(labels_per_sample, 128)                                                  \
-    X(name_length, 1024)                                                       \
-    X(label_value_length, 65536)                                               \
+#define SGC_LIMIT_LIST(X)        \
+    X(body_bytes, 16u << 20)     \
+    X(samples, 1000000)          \
+    X(labels_per_sample, 128)    \
+    X(name_length, 1024)         \
+    X(label_value_length, 65536) \
     X(number_length, 1024)
 
 typedef struct sgc_limits {
@@ -70,11 +70,11 @@ enum { SGC_EXCERPT_SIZE = 81 };
 /* What went wrong. `reason` and `limit` are constant strings of the core. */
 typedef struct sgc_error {
     sgc_status code;
-    const char *reason;  /* one line, no full stop: "expected a value" */
-    uint64_t line;       /* SYNTAX, LIMIT: 1-based; 0 where no place applies */
-    uint64_t column;     /* 1-based, in bytes, of the first offending byte */
-    const char *limit;   /* LIMIT: the field of sgc_limits, else NULL */
-    uint64_t allowed;    /* LIMIT: its value */
+    const char *reason;             /* one line, no full stop: "expected a value" */
+    uint64_t line;                  /* SYNTAX, LIMIT: 1-based; 0 where no place applies */
+    uint64_t column;                /* 1-based, in bytes, of the first offending byte */
+    const char *limit;              /* LIMIT: the field of sgc_limits, else NULL */
+    uint64_t allowed;               /* LIMIT: its value */
     char excerpt[SGC_EXCERPT_SIZE]; /* printable ASCII, NUL-terminated: the
                                        line from the offending byte on, other
                                        bytes as \xNN */
@@ -127,14 +127,14 @@ typedef enum {
 } sgc_format;
 
 /* X(name, text): the types a TYPE line can give; UNKNOWN where none did. */
-#define SGC_TYPE_LIST(X)                                                       \
-    X(UNKNOWN, "unknown")                                                      \
-    X(GAUGE, "gauge")                                                          \
-    X(COUNTER, "counter")                                                      \
-    X(STATESET, "stateset")                                                    \
-    X(INFO, "info")                                                            \
-    X(HISTOGRAM, "histogram")                                                  \
-    X(GAUGEHISTOGRAM, "gaugehistogram")                                        \
+#define SGC_TYPE_LIST(X)                \
+    X(UNKNOWN, "unknown")               \
+    X(GAUGE, "gauge")                   \
+    X(COUNTER, "counter")               \
+    X(STATESET, "stateset")             \
+    X(INFO, "info")                     \
+    X(HISTOGRAM, "histogram")           \
+    X(GAUGEHISTOGRAM, "gaugehistogram") \
     X(SUMMARY, "summary")
 
 typedef enum {
@@ -159,12 +159,12 @@ void sgc_options_init(sgc_options *options);
 typedef struct sgc_page sgc_page;
 
 typedef struct sgc_sample {
-    sgc_str name;     /* as written, suffix included; escapes resolved */
+    sgc_str name; /* as written, suffix included; escapes resolved */
     double value;
     double timestamp; /* seconds; NaN where there is none */
     uint32_t family;  /* index of its family */
     uint32_t n_labels;
-    bool exemplar;    /* sgc_page_exemplar has one */
+    bool exemplar; /* sgc_page_exemplar has one */
 } sgc_sample;
 
 typedef struct sgc_exemplar {
@@ -176,11 +176,11 @@ typedef struct sgc_exemplar {
 typedef struct sgc_family {
     sgc_str name;
     sgc_type type;
-    sgc_str help;     /* as written: sgc_unescape_help resolves its escapes */
+    sgc_str help; /* as written: sgc_unescape_help resolves its escapes */
     sgc_str unit;
     size_t n_samples;
-    size_t first;     /* index of its first and last sample; the ones between */
-    size_t last;      /* are all its own where last - first + 1 == n_samples */
+    size_t first; /* index of its first and last sample; the ones between */
+    size_t last;  /* are all its own where last - first + 1 == n_samples */
 } sgc_family;
 
 sgc_status sgc_page_parse(const char *data, size_t len, const sgc_options *options, sgc_page **page,
@@ -227,8 +227,8 @@ typedef struct sgc_hist {
 
 /* Makes a histogram that owns copies of its n >= 1 buckets. ARGUMENT where
  * bounds do not rise to +Inf, or counts fall, are negative or NaN. */
-sgc_status sgc_hist_init(sgc_hist *hist, const double *bounds, const double *counts, size_t n,
-                         double sum, sgc_error *err);
+sgc_status sgc_hist_init(sgc_hist *hist, const double *bounds, const double *counts, size_t n, double sum,
+                         sgc_error *err);
 void sgc_hist_free(sgc_hist *hist); /* its arrays; `hist` becomes all zero */
 
 /* out = a + b over the bounds that both have (+Inf always among them). */
@@ -236,8 +236,8 @@ sgc_status sgc_hist_add(sgc_hist *out, const sgc_hist *a, const sgc_hist *b, sgc
 
 /* out = later - earlier over common bounds. Where any count fell, `later` began
  * again from zero in between: out is `later` itself and *restarted is true. */
-sgc_status sgc_hist_sub(sgc_hist *out, const sgc_hist *later, const sgc_hist *earlier,
-                        bool *restarted, sgc_error *err);
+sgc_status sgc_hist_sub(sgc_hist *out, const sgc_hist *later, const sgc_hist *earlier, bool *restarted,
+                        sgc_error *err);
 
 /* sum / count; NaN where the histogram is empty or has no sum. */
 double sgc_hist_mean(const sgc_hist *hist);
@@ -322,10 +322,10 @@ typedef struct sgc_slot {
     const sgc_hist *hist;     /* HIST */
     const sgc_entry *entries; /* MAP: in order of first appearance */
     size_t n_entries;
-    size_t n_series;          /* series that were combined, repeats excluded */
-    const char *reason;       /* why it is absent though series were there:
-                                 "bucket counts fall", ...; else NULL */
-    bool bounds_differ;       /* histograms of different bounds were merged */
+    size_t n_series;    /* series that were combined, repeats excluded */
+    const char *reason; /* why it is absent though series were there:
+                           "bucket counts fall", ...; else NULL */
+    bool bounds_differ; /* histograms of different bounds were merged */
 } sgc_slot;
 
 /* What a plan found on one page. Depends on no other object. */

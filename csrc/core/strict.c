@@ -370,9 +370,9 @@ static const char *names_claim(sgc__strict *strict, const sgc__families *familie
     return had ? "two families share the name of a sample" : NULL;
 }
 
-static const char *unit_check(const sgc__family *family)
+static const char *unit_check(const sgc__families *families, const sgc__family *family)
 {
-    sgc_str name = sgc__family_name(family), unit = {family->unit, family->unit_len};
+    sgc_str name = sgc__family_name(family), unit = sgc__family_meta(families, family)->unit;
 
     if (!unit.len)
         return NULL;
@@ -393,7 +393,7 @@ static const char *family_close(sgc__strict *strict, sgc__parser *parser, sgc_st
     family = &parser->families.list[strict->family];
     broken = point_close(strict, (sgc_type)family->type);
     if (!broken)
-        broken = unit_check(family);
+        broken = unit_check(&parser->families, family);
     if (!broken)
         broken = names_claim(strict, &parser->families, family, status);
     family->seen |= CLOSED;

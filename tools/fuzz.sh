@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# The fuzz targets tests/fuzz/fuzz_NAME.c, built by tools/fuzz.mk and run under
+# ASan and UBSan.
+#
+#   tools/fuzz.sh replay             the kept corpus through every target
+#   tools/fuzz.sh run SECONDS [NAME...]
+#                                    new inputs, each target that long; what they
+#                                    find out is kept in build/fuzz
+#   tools/fuzz.sh coverage           lines of the reader that the kept corpus runs
+#   tools/fuzz.sh merge              takes what was found out into the kept corpus
+#
+# An input that breaks a target is written to build/fuzz/findings, and named.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+corpus=tests/fuzz/corpus
+work=build/fuzz
+read_files=(lex.c parse.c sample.c repeat.c num.c)
+goal=98
+
+targets() {
+    basename -a tests/fuzz/fuzz_*.c | sed 's/^fuzz_//; s/\.c$//'
+}
+
+# Numbers are no pages.
+kept() {
+    if [ "$1" = number ]; then echo "$corpus/numbers"; else echo "$corpus/pages"; fi
+}
+
+build() {
+    make --no-print-directory -f tools/fuzz.mk -j2 FLAVOUR="$1"
+}
+
+# A page is read many times over: slower than this is a fault.
+limits=(-timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=256 -dict=tests/fuzz/exposition.dict)
+
+replay() {
+    local name status=0
+    build asan
+    mkdir -p "$work/findings"
+    for name in $(targets); do
+        if build/fuzz-asan/fuzz_"$name" "${limits[@]}" -artifact_prefix="$work/findings/$name-" -runs=0 \
+            "$(kept "$name")" >"$work/$name.log" 2>&1; then
+            echo "fuzz_$name: $(find "$(kept "$name")" -type f | wc -l) inputs replayed"
+        else
+            tail -n 30 "$work/$name.log"
+            status=1
+        fi
+    done
+    return $status
+}
+
+run() {
+    local seconds=$1 name status=0
+    shift
+    build asan
+    mkdir -p "$work/findings"
+    for name in ${*:-$(targets)}; do
+        mkdir -p "$work/$name"
+        if ! build/fuzz-asan/fuzz_"$name" "${limits[@]}" -artifact_prefix="$work/findings/$name-" -print_final_stats=1 \
+            -max_total_time="$seconds" -max_len=2048 "$work/$name" "$(kept "$name")" >"$work/$name.log" 2>&1; then
+            tail -n 30 "$work/$name.log"
+            status=1
+        fi
+        echo "fuzz_$name: $(sed -n 's/^stat::number_of_executed_units: *//p' "$work/$name.log") executions"
+    done
+    return $status
+}
+
+# simd has every function twice, under one name.
+coverage() {
+    local name objects=()
+    build coverage
+    rm -rf "$work/profiles"
+    mkdir -p "$work/profiles"
+    for name in $(targets | grep -vx simd); do
+        LLVM_PROFILE_FILE="$work/profiles/$name" build/fuzz-coverage/fuzz_"$name" -runs=0 "$(kept "$name")" \
+            >"$work/$name.log" 2>&1
+        objects+=(-object "build/fuzz-coverage/fuzz_$name")
+    done
+    llvm-profdata merge -o "$work/profiles/all" "$work"/profiles/*
+    llvm-cov report -instr-profile="$work/profiles/all" "${objects[@]}" "${read_files[@]/#/csrc/core/}" |
+        awk -v goal="$goal" '
+            $1 ~ /\.c$/ { printf "%-10s %4d of %4d lines, %s\n", $1, $8 - $9, $8, $10; low = low || $10 + 0 < goal }
+            END { if (low) print "below the goal of " goal " %"; exit low }'
+}
+
+# Of inputs that run the same branches the smallest is kept.
+merge() {
+    local name set
+    build asan
+    for set in pages numbers; do
+        rm -rf "$work/merged"
+        mkdir -p "$work/merged"
+        for name in $(targets); do
+            if [ "$(kept "$name")" = "$corpus/$set" ]; then
+                build/fuzz-asan/fuzz_"$name" "${limits[@]}" -merge=1 -use_counters=0 -max_len=2048 "$work/merged" "$corpus/$set" \
+                    $(find "$work/$name" -maxdepth 0 2>/dev/null) >"$work/$name.log" 2>&1
+            fi
+        done
+        rm -rf "${corpus:?}/$set"
+        mv "$work/merged" "$corpus/$set"
+        echo "$corpus/$set: $(find "$corpus/$set" -type f | wc -l) inputs"
+    done
+}
+
+case "${1:-}" in
+    replay | coverage | merge) "$1" ;;
+    run) run "${2:?seconds}" "${@:3}" ;;
+    *)
+        sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"
+        exit 2
+        ;;
+esac
