@@ -1,6 +1,7 @@
 """Typed snapshots of SGLang servers' Prometheus metrics, read by a C core.
 
-Start with ``scrape`` for one server, ``SGLangCollector`` in async programs, ``parse`` for any exposition.
+Start with ``scrape`` for one server, ``SGLangCollector`` in async programs, ``Fleet`` for many servers,
+``parse`` for any exposition.
 Everything in ``__all__`` is loaded when it is first asked for.
 """
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         TargetRefused,
         TLSError,
     )
+    from .fleet import Fleet, ScrapeResult, Target
     from .models import (
         Distribution,
         MetricsCollectionRequest,
@@ -57,6 +59,9 @@ __all__ = [
     "parse",
     "scrape",
     "SGLangCollector",
+    "Fleet",
+    "Target",
+    "ScrapeResult",
     "Guard",
     "Limits",
     # a page
@@ -114,6 +119,7 @@ _HOMES = {
         "TLSError",
         "TargetRefused",
     ),
+    "fleet": ("Fleet", "ScrapeResult", "Target"),
     "models": (
         "Distribution",
         "MetricsCollectionRequest",

@@ -6,6 +6,7 @@ Labels are ``dict[str, str]``; an absent label and an empty one are the same.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
+from types import MappingProxyType
 from typing import Any, Final, Literal, SupportsIndex, TypeVar, final, overload
 
 from typing_extensions import Buffer, Self
@@ -88,6 +89,44 @@ class Families(Mapping[str, Family]):
     def get(self, key: str, default: _T) -> Family | _T: ...
 
 @final
+class Values:
+    """The values of a page; supports the buffer protocol. Seen as ``Page.values.obj``."""
+
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview[float]: ...
+
+@final
+class Series:
+    """What the values of many pages belong to. Hashable; compares by name and labels."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def labels(self) -> MappingProxyType[str, str]:
+        """Read-only and always the same, in page order."""
+
+@final
+class Columns:
+    """A page by columns: ``values[i]`` is the value of ``series[i]``. Keeps its page alive.
+
+    Columns made ``like`` those of an earlier page have the same Series where the page has the same text, and
+    the same tuple where all of it is the same: ``columns.series is earlier.series`` says that what was worked
+    out for the tuple still holds::
+
+        columns = page.columns(like=columns)
+        if columns.series is not known:
+            known = columns.series
+            running = [i for i, series in enumerate(known) if series.name == "sglang:num_running_reqs"]
+        total = sum(columns.values[i] for i in running)
+    """
+
+    @property
+    def series(self) -> tuple[Series, ...]: ...
+    @property
+    def values(self) -> memoryview[float]:
+        """``Page.values``: float64, one for each series."""
+
+@final
 class Page:
     @property
     def samples(self) -> Samples: ...
@@ -95,6 +134,19 @@ class Page:
     def families(self) -> Families: ...
     @property
     def format(self) -> Literal["text", "openmetrics"]: ...
+    @property
+    def values(self) -> memoryview[float]:
+        """The value of every sample in page order, as read-only float64, strided and not copied.
+
+        Keeps the page alive. A value may be NaN or infinite; a page without samples has none.
+        """
+
+    def columns(self, like: Columns | None = None) -> Columns:
+        """``like``: the Columns of an earlier page of the same target, whose Series are used again.
+
+        A series is known by its text, so one whose name has escapes is made anew each time.
+        """
+
     def value(self, name: str, /, **labels: str) -> float | None: ...
     def histogram(self, name: str, /, **labels: str) -> Histogram | None: ...
 
@@ -175,6 +227,28 @@ class Fold(Mapping[str, Any]):
     def n_series(self, name: str, /) -> int: ...
     def reason(self, name: str, /) -> str | None: ...
     def bounds_differ(self, name: str, /) -> bool: ...
+
+@final
+class Steady:
+    """Folds the pages of one target: of one that has the lines of the one before, only the values are read.
+
+    Scrapers do so by themselves. Holds a copy of one page. Used by one thread at a time.
+    """
+
+    def __new__(cls, plan: Plan) -> Self: ...
+    @property
+    def hit(self) -> bool:
+        """The last page had the lines of the one before."""
+
+    def fold(
+        self,
+        data: Buffer | str,
+        /,
+        *,
+        format: _Format = "text",
+        limits: object | None = None,
+    ) -> Fold:
+        """What ``Plan.fold`` gives, errors included. RuntimeError while another thread folds."""
 
 @final
 class Guard:

@@ -15,6 +15,8 @@ from pydantic import BaseModel
 from .models import Distribution
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from .models import SGLangMetricsSnapshot
 
 __all__ = ["write_snapshot"]
@@ -119,9 +121,7 @@ def _write_plain(about: list[str], sections: list[_Section], notes: list[str], o
 
 
 def _write_rich(about: list[str], sections: list[_Section], notes: list[str], out: TextIO) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     console = Console(file=out, highlight=False)
@@ -129,20 +129,28 @@ def _write_rich(about: list[str], sections: list[_Section], notes: list[str], ou
     for line in filter(None, about[1:]):
         console.print(Text(line, style="dim"))
     for section in sections:
-        table = Table(
-            title=section.title,
-            title_justify="left",
-            title_style="bold cyan",
-            box=box.SIMPLE_HEAD,
-            show_header=any(section.head),
-        )
-        for i, name in enumerate(section.head):
-            right = 0 < i <= section.numbers
-            table.add_column(
-                name, justify="right" if right else "left", style="" if i <= section.numbers else "dim"
-            )
-        for row in section.rows:
-            table.add_row(*(Text(cell, style="dim" if cell == _ABSENT else "") for cell in row))
-        console.print(table)
+        console.print(_rich_table(section))
     for note in notes:
         console.print(Text(note, style="yellow"))
+
+
+def _rich_table(section: _Section) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=section.title,
+        title_justify="left",
+        title_style="bold cyan",
+        box=box.SIMPLE_HEAD,
+        show_header=any(section.head),
+    )
+    for i, name in enumerate(section.head):
+        right = 0 < i <= section.numbers
+        table.add_column(
+            name, justify="right" if right else "left", style="" if i <= section.numbers else "dim"
+        )
+    for row in section.rows:
+        table.add_row(*(Text(cell, style="dim" if cell == _ABSENT else "") for cell in row))
+    return table

@@ -16,23 +16,39 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, params
-from fastapi.responses import JSONResponse
-from pydantic import ConfigDict, Field, ValidationError
-from starlette.requests import ClientDisconnect
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response, params
 
-from . import _core
+from . import _core, _requests
+from ._answers import (
+    NOT_ALLOWED,
+    NOT_KNOWN,
+    BatchResponse,
+    Failure,
+    FleetState,
+    Outcome,
+    batch_json,
+    described,
+    fleet_json,
+    response_json,
+    sentence,
+    shown,
+)
+from ._own_page import CONTENT_TYPE, own_page
+from ._requests import BatchRequest, CollectionRequest
 from ._version import __version__
-from .collector import SGLangCollector, _Driver
-from .errors import ExpositionError, LimitExceeded, ScrapeError, TargetRefused
-from .models import MetricsCollectionRequest, MetricsCollectionResponse, SGLangMetricsSnapshot
-from .options import DEFAULT_TIMEOUT, Limits, Path, make_endpoint
+from .collector import SGLangCollector, _Driver, _reason
+from .errors import TargetRefused
+from .fleet import Fleet, Target, check_interval
+from .models import MetricsCollectionResponse, SGLangMetricsSnapshot
+from .options import DEFAULT_TIMEOUT, Limits, Path
 
 __all__ = ["HOP_HEADER", "Instance", "RouterSettings", "create_app", "create_router"]
 
@@ -41,42 +57,8 @@ logger = logging.getLogger("sglang_collect")
 HOP_HEADER = "X-SGLang-Collect-Hop"
 """Every scrape of a router carries it, and every router refuses a request that does."""
 
-_MAX_REQUEST_BYTES = 16 * 1024
-_MAX_PROBLEMS = 10  # of one request that a 422 lists
-_MAX_SHOWN = 200  # characters of somebody else's text in a log line
 _RETRY_AFTER = "1"  # seconds
 _CLIENT_GONE = 499  # what proxies call it; nobody reads this answer
-
-_SENTENCES = {
-    "connect_failed": "no connection to the target came about",
-    "resolve_failed": "the name of the target did not resolve",
-    "local_resource": "this service has no resources left to connect",
-    "timeout_resolve": "the name of the target did not resolve in time",
-    "timeout_connect": "no connection to the target came about in time",
-    "timeout_tls": "the TLS handshake with the target did not end in time",
-    "timeout_first_byte": "the target did not answer in time",
-    "timeout_body": "the target did not send its whole page in time",
-    "http_status": "the target answered with HTTP status {status}",
-    "redirect": "the target answered with a redirect, which is not followed",
-    "tls_expired": "the certificate of the target has expired",
-    "tls_untrusted": "the certificate of the target is not trusted",
-    "tls_hostname": "the certificate of the target is for another name",
-    "tls_handshake": "the TLS handshake with the target failed",
-    "tls_config": "the certificate files set for the target cannot be used",
-    "not_exposition": "the target's answer is no metrics page",
-    "malformed": "the target's page is malformed at line {line}, column {column}",
-    "limit_exceeded": "the target's page exceeds the limit of {allowed} {limit}",
-    "framing": "the target's answer is no valid HTTP",
-    "truncated": "the target's page was cut off",
-    "encoding": "the target's answer has an encoding that cannot be read",
-    "headers_too_large": "the target's answer has too many headers",
-    "reset": "the target reset the connection",
-    "empty_reply": "the target closed the connection without an answer",
-    "cancelled": "the collection was cancelled",
-    "transfer": "the transfer failed",
-    "out_of_memory": "this service is out of memory",
-}
-"""What a caller is told, by the reason of a scrape's failure."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,9 +93,14 @@ class RouterSettings:
             ``Instance`` where credentials are needed. They need not be in ``allow``.
         timeout: seconds for a scrape whose caller names none.
         max_timeout: the most seconds that a caller gets; a higher wish becomes this.
-        max_concurrent: connections open at once to targets that callers name, and as many to ``instances``.
-        max_queue: collections that may wait for one, within their own timeout; past that, 503.
+        max_concurrent: connections open at once to targets that callers name, as many to ``instances``, and
+            as many of ``GET /fleet``.
+        max_queue: collections that may wait for one, within their own timeout; past that, 503. A batch takes
+            as many places as it has targets.
         max_body_bytes: size of a page, in bytes, after decompression.
+        watch_interval: seconds in which every instance is scraped once, all the time, so that ``GET /fleet``
+            answers at once and ``GET /metrics`` is up to date; it needs the application's lifespan. None:
+            ``GET /fleet`` scrapes all of them when it is asked.
         include_raw: fill ``raw_metrics``; with it the whole page of an allowed target leaves.
         dependencies: FastAPI dependencies of every route, such as ``Depends(require_token)``. They run
             before anything of the request's body is read.
@@ -126,6 +113,7 @@ class RouterSettings:
     max_concurrent: int = 32
     max_queue: int = 64
     max_body_bytes: int = Limits.body_bytes
+    watch_interval: float | None = None
     include_raw: bool = False
     dependencies: Sequence[params.Depends] = ()
 
@@ -134,10 +122,15 @@ class RouterSettings:
             raise TypeError("allow is a list of entries, not one string")
         if self.max_concurrent < 1 or self.max_queue < 0:
             raise ValueError("max_concurrent is at least 1 and max_queue at least 0")
+        if self.watch_interval is not None:
+            check_interval(self.watch_interval)
 
 
 def create_router(settings: RouterSettings | None = None) -> APIRouter:
-    """The routes of the collector plan: ``POST /collect/sglang`` and ``GET /metrics/sglang/{instance_id}``.
+    """The routes of the collector plan, ``POST /collect/sglang`` and ``GET /metrics/sglang/{instance_id}``.
+
+    Beside them: ``POST /collect/sglang/batch`` collects from many targets at once, ``GET /fleet`` tells of
+    all registered instances, and ``GET /metrics`` is a metrics page about this service's own scrapes.
 
     Their connections are shared by all requests of a process, opened at the first one, and closed by the
     application's lifespan where one runs.
@@ -159,38 +152,67 @@ def create_router(settings: RouterSettings | None = None) -> APIRouter:
     @router.post(
         "/collect/sglang",
         response_model=MetricsCollectionResponse,
-        responses=_answers(404, 413, 422, 503, 508),
-        openapi_extra={"requestBody": _REQUEST_BODY},
+        responses=described(404, 413, 422, 503, 508),
+        openapi_extra=_requests.body_of(CollectionRequest),
     )
-    async def collect_sglang_metrics(request: Request) -> JSONResponse:
+    async def collect_sglang_metrics(request: Request) -> Response:
         """Collect metrics from an SGLang instance: 200, whatever came of it."""
-        wanted = service.wanted(await _posted(request))
-        outcome = await service.collect(wanted, request)
-        failure = outcome if isinstance(outcome, _Failure) else None
-        answer = MetricsCollectionResponse(
-            success=failure is None,
-            instance_id=wanted.instance_id,
-            error=None if failure is None else failure.text,
-        ).model_dump(mode="json")
-        return JSONResponse(answer if failure else {**answer, "metrics": outcome})
+        asked = await _requests.posted(request, CollectionRequest, _requests.MAX_BYTES)
+        (outcome,) = await service.collect([service.wanted(asked)], request)
+        return _json(response_json(asked.instance_id, outcome))
+
+    @router.post(
+        "/collect/sglang/batch",
+        response_model=BatchResponse,
+        responses=described(413, 422, 503, 508),
+        openapi_extra=_requests.body_of(BatchRequest),
+    )
+    async def collect_sglang_metrics_of_many(request: Request) -> Response:
+        """Collect metrics from many SGLang instances at once: 200, whatever came of each, in their order."""
+        most = service.places
+        asked = await _requests.posted(request, BatchRequest, most * _requests.MAX_BYTES_OF_MANY)
+        if len(asked.targets) > most:
+            raise HTTPException(413, f"a batch has at most {most} targets")
+        outcomes = await service.collect_known(asked.targets, request)
+        names = [target.instance_id for target in asked.targets]
+        return _json(batch_json(zip(names, outcomes, strict=True)))
 
     @router.get(
         "/metrics/sglang/{instance_id}",
         response_model=SGLangMetricsSnapshot,
-        responses=_answers(403, 404, 500, 503, 508),
+        responses=described(403, 404, 500, 503, 508),
     )
-    async def get_sglang_metrics(
-        request: Request, instance_id: str, endpoint: str | None = None
-    ) -> JSONResponse:
+    async def get_sglang_metrics(request: Request, instance_id: str, endpoint: str | None = None) -> Response:
         """Get the current metrics of an SGLang instance."""
-        outcome = await service.collect(service.wanted(_asked(instance_id, endpoint)), request)
-        if not isinstance(outcome, _Failure):
-            return JSONResponse(outcome)
+        asked = _requests.asked(instance_id, endpoint)
+        (outcome,) = await service.collect([service.wanted(asked)], request)
+        if not isinstance(outcome, Failure):
+            return _json(outcome)
         if outcome.refused:
             raise HTTPException(403, outcome.text)
         raise HTTPException(500, f"Failed to collect SGLang metrics: {outcome.text}")
 
+    @router.get("/fleet", response_model=FleetState, responses=described(503, 508))
+    async def get_fleet(request: Request) -> Response:
+        """Get the state of all registered instances, and their aggregate."""
+        return _json(await service.fleet_state(request))
+
+    @router.get("/metrics", response_class=Response, responses=_OWN_PAGE)
+    async def get_own_metrics() -> Response:
+        """Get what this service measures of its scrapes, as a metrics page."""
+        return Response(service.own_page(), headers={"Content-Type": CONTENT_TYPE})
+
     return router
+
+
+_OWN_PAGE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/plain": {}}, "description": "Prometheus text format"},
+    **described(508),
+}
+
+
+def _json(content: bytes) -> Response:
+    return Response(content, media_type="application/json")
 
 
 def create_app(settings: RouterSettings | None = None) -> FastAPI:
@@ -206,124 +228,9 @@ def create_app(settings: RouterSettings | None = None) -> FastAPI:
     return app
 
 
-# ---------------------------------------------------------------- requests
-
-
-class _CollectionRequest(MetricsCollectionRequest):
-    """The plan's request, as strict as a request from anybody has to be."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, title="MetricsCollectionRequest")
-
-    instance_id: str = Field(..., min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")
-    endpoint: str | None = Field(default=None, max_length=2048)
-
-
-_REQUEST_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {"application/json": {"schema": _CollectionRequest.model_json_schema()}},
-}
-
-_ANSWERS = {
-    403: "The target is not allowed",
-    404: "An instance that is not registered, and no endpoint",
-    413: "The request is too large",
-    422: "The request is malformed",
-    500: "The collection failed",
-    503: "Too many collections are under way",
-    508: "The request comes from a scrape of a router",
-}
-
-
-def _answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"description": _ANSWERS[status]} for status in statuses}
-
-
 async def _refuse_own_hop(request: Request) -> None:
     if HOP_HEADER in request.headers:
         raise HTTPException(508, "this request comes from a scrape of a router")
-
-
-async def _posted(request: Request) -> _CollectionRequest:
-    """The body, read here and not by FastAPI: after the dependencies, and no further than it may be long."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        problem = {
-            "type": "content_type",
-            "loc": ["header", "content-type"],
-            "msg": "expected application/json",
-        }
-        raise HTTPException(422, [problem])
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > _MAX_REQUEST_BYTES:
-                raise HTTPException(413, f"a request has at most {_MAX_REQUEST_BYTES} bytes")
-    except ClientDisconnect:
-        raise HTTPException(400, "the request was cut off") from None
-    try:
-        return _CollectionRequest.model_validate_json(bytes(body))
-    except ValidationError as error:
-        raise _invalid(error, dict.fromkeys(_CollectionRequest.model_fields, "body")) from None
-
-
-def _asked(instance_id: str, endpoint: str | None) -> _CollectionRequest:
-    try:
-        return _CollectionRequest(instance_id=instance_id, endpoint=endpoint)
-    except ValidationError as error:
-        raise _invalid(error, {"instance_id": "path", "endpoint": "query"}) from None
-
-
-def _invalid(error: ValidationError, places: Mapping[str, str]) -> HTTPException:
-    """422 as FastAPI says it, without a word of what came in: no values, and no names of unknown fields."""
-    detail = []
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
-    for problem in problems[:_MAX_PROBLEMS]:
-        name = str(problem["loc"][0]) if problem["loc"] else ""
-        loc = [places[name], name] if name in places else ["body"]
-        detail.append({"type": problem["type"], "loc": loc, "msg": problem["msg"]})
-    return HTTPException(422, detail)
-
-
-async def _gone(request: Request) -> None:
-    """Returns when the client has hung up."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-# ----------------------------------------------------------------- answers
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """Why a collection gave nothing, in words for the caller."""
-
-    text: str
-    refused: bool = False
-
-
-_Outcome = dict[str, Any] | _Failure
-"""A snapshot as JSON has it, or why there is none."""
-
-
-def _sentence(error: Exception) -> str | None:
-    """What a caller may know of a failed scrape: words of ours, and numbers. None: it is no such thing."""
-    if isinstance(error, ScrapeError):
-        reason = error.reason
-    elif isinstance(error, ExpositionError):
-        reason = "malformed"
-    elif isinstance(error, LimitExceeded):
-        reason = "limit_exceeded"
-    elif isinstance(error, MemoryError):
-        reason = "out_of_memory"
-    else:
-        return None
-    return f"{reason}: {_SENTENCES[reason].format_map(vars(error))}"
-
-
-def _shown(text: str) -> str:
-    """Somebody else's text for a log line: quoted, escaped and not too long."""
-    return ascii(text[:_MAX_SHOWN])[:_MAX_SHOWN]
 
 
 # ----------------------------------------------------------------- service
@@ -339,10 +246,14 @@ class _Wanted:
     instance: Instance | None
 
 
+_Job = Callable[[], Coroutine[Any, Any, Outcome]]
+
+
 class _Flight:
     """A collection under way and the number of requests that wait for it."""
 
-    def __init__(self, task: asyncio.Task[_Outcome]) -> None:
+    def __init__(self, key: object, task: asyncio.Task[Outcome]) -> None:
+        self.key = key
         self.task = task
         self.waiting = 0
 
@@ -363,78 +274,124 @@ class _Service:
         self._limits = Limits(body_bytes=settings.max_body_bytes)
         self._named = _Driver(guard=_core.Guard(settings.allow), max_connections=settings.max_concurrent)
         self._registered = _Driver(max_connections=settings.max_concurrent)
+        self._fleet: Fleet | None = None
+        self._watched = False
         self._flights: dict[object, _Flight] = {}
+        self._collections: Counter[str] = Counter()
         self._collector(settings.timeout, None)  # what cannot work is said now, not at the first request
         self._collector(settings.max_timeout, None)
-        for instance in self._instances.values():
-            self._collector(settings.timeout, instance)
-            make_endpoint(instance.endpoint)
+        self._new_fleet()
 
     @asynccontextmanager
     async def lifespan(self, app: object) -> AsyncIterator[None]:
+        interval = self._settings.watch_interval
+        watching = None if interval is None else asyncio.create_task(self._watch(interval))
         try:
             yield
         finally:
+            if watching is not None:
+                watching.cancel()
+                await asyncio.wait({watching})
+            if self._fleet is not None:
+                await self._fleet.aclose()
+                self._fleet = None
             await self._named.aclose()
             await self._registered.aclose()
 
-    def wanted(self, asked: _CollectionRequest) -> _Wanted:
+    @property
+    def places(self) -> int:
+        """Collections that may be under way at once."""
+        return self._settings.max_concurrent + self._settings.max_queue
+
+    # ------------------------------------------------------------- collections
+
+    def wanted(self, asked: CollectionRequest) -> _Wanted:
         """Settles what a request leaves open, or raises 404."""
+        wanted = self._settled(asked)
+        if wanted is None:
+            raise HTTPException(404, NOT_KNOWN)
+        return wanted
+
+    def _settled(self, asked: CollectionRequest) -> _Wanted | None:
         instance = self._instances.get(asked.instance_id)
         if instance is not None and asked.endpoint not in (None, instance.endpoint):
             instance = None
         endpoint = instance.endpoint if instance is not None else asked.endpoint
         if endpoint is None:
-            raise HTTPException(404, "unknown instance: name its endpoint")
+            return None
         timeout = asked.timeout if "timeout" in asked.model_fields_set else self._settings.timeout
         return _Wanted(asked.instance_id, endpoint, min(timeout, self._settings.max_timeout), instance)
 
-    async def collect(self, wanted: _Wanted, request: Request) -> _Outcome:
-        """The outcome of one collection, which equal requests at the same time share.
+    async def collect(self, wanted: Sequence[_Wanted], request: Request) -> list[Outcome]:
+        """The outcomes of collections, in their order; see ``_together``."""
+        loop = asyncio.get_running_loop()
+        jobs: list[tuple[object, _Job]] = [
+            ((loop, one.instance_id, one.endpoint, one.timeout), partial(self._scrape, one)) for one in wanted
+        ]
+        return await self._together(jobs, request)
 
-        It ends early when the last client that waits for it hangs up. Raises 503 where too many are
+    async def collect_known(self, asked: Sequence[CollectionRequest], request: Request) -> list[Outcome]:
+        """As ``collect``, where an instance that is not known is a failure among the others."""
+        wanted = [self._settled(one) for one in asked]
+        outcomes = iter(await self.collect([one for one in wanted if one is not None], request))
+        return [Failure(NOT_KNOWN) if one is None else next(outcomes) for one in wanted]
+
+    async def _together(self, jobs: Sequence[tuple[object, _Job]], request: Request) -> list[Outcome]:
+        """The outcomes of jobs, each of which equal requests at the same time share by its key.
+
+        A job ends early when the last client that waits for it hangs up. Raises 503 where too many are
         under way.
         """
-        key = asyncio.get_running_loop(), wanted.instance_id, wanted.endpoint, wanted.timeout
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = self._start(key, wanted)
-        gone = asyncio.ensure_future(_gone(request))
-        flight.waiting += 1
+        flights = self._board(jobs)
+        gone = asyncio.ensure_future(_requests.gone(request))
+        pending: set[asyncio.Future[Any]] = {gone, *(flight.task for flight in flights)}
+        for flight in flights:
+            flight.waiting += 1
         try:
-            await asyncio.wait({flight.task, gone}, return_when=asyncio.FIRST_COMPLETED)
+            while gone in pending and len(pending) > 1:
+                _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
         finally:
             gone.cancel()
-            flight.waiting -= 1
-            if not flight.waiting:
-                self._forget(key, flight)
-                flight.task.cancel()
-        if flight.task.done():
-            return flight.task.result()
+            for flight in flights:
+                flight.waiting -= 1
+                if not flight.waiting:
+                    self._forget(flight)
+                    flight.task.cancel()
+        if all(flight.task.done() for flight in flights):
+            return [flight.task.result() for flight in flights]
         raise HTTPException(_CLIENT_GONE)
 
-    def _start(self, key: object, wanted: _Wanted) -> _Flight:
-        if len(self._flights) >= self._settings.max_concurrent + self._settings.max_queue:
+    def _board(self, jobs: Sequence[tuple[object, _Job]]) -> list[_Flight]:
+        """Starts those that are not under way, all or none."""
+        new = {key: job for key, job in jobs if key not in self._flights}
+        if len(self._flights) + len(new) > self.places:
             raise HTTPException(503, "too many collections are under way", {"Retry-After": _RETRY_AFTER})
-        flight = _Flight(asyncio.create_task(self._scrape(wanted)))
-        self._flights[key] = flight
-        flight.task.add_done_callback(lambda _: self._forget(key, flight))
-        return flight
+        for key, job in new.items():
+            flight = self._flights[key] = _Flight(key, asyncio.create_task(job()))
+            flight.task.add_done_callback(partial(self._landed, flight))
+        return [self._flights[key] for key, _ in jobs]
 
-    def _forget(self, key: object, flight: _Flight) -> None:
+    def _landed(self, flight: _Flight, task: object) -> None:
+        self._forget(flight)
+
+    def _forget(self, flight: _Flight) -> None:
         """A collection that has ended, or is being ended, is not joined any more."""
-        if self._flights.get(key) is flight:
-            del self._flights[key]
+        if self._flights.get(flight.key) is flight:
+            del self._flights[flight.key]
 
-    async def _scrape(self, wanted: _Wanted) -> _Outcome:
+    async def _scrape(self, wanted: _Wanted) -> Outcome:
         try:
             async with self._collector(wanted.timeout, wanted.instance) as collector:
                 snapshot = await collector.collect(instance_id=wanted.instance_id, endpoint=wanted.endpoint)
             if not self._settings.include_raw:
                 snapshot.raw_metrics = []
-            return snapshot.model_dump(mode="json")
+            outcome = snapshot.model_dump_json().encode()
         except Exception as error:
-            return self._failure(wanted, error)
+            refused = isinstance(error, TargetRefused)
+            self._collections["refused" if refused else _reason(error) or "internal"] += 1
+            return self._failure(wanted.instance_id, error)
+        self._collections["success"] += 1
+        return outcome
 
     def _collector(self, timeout: float, instance: Instance | None) -> SGLangCollector:
         if instance is None:
@@ -442,31 +399,83 @@ class _Service:
                 timeout=timeout, headers={HOP_HEADER: "1"}, limits=self._limits, driver=self._named
             )
         return SGLangCollector(
-            timeout=timeout,
-            headers={**instance.headers, HOP_HEADER: "1"},
-            bearer_token=instance.bearer_token,
-            basic_auth=instance.basic_auth,
-            ca_file=instance.ca_file,
-            client_cert=instance.client_cert,
-            verify=instance.verify,
-            limits=self._limits,
-            driver=self._registered,
+            timeout=timeout, limits=self._limits, driver=self._registered, **_options(instance)
         )
 
-    def _failure(self, wanted: _Wanted, error: Exception) -> _Failure:
+    def _failure(self, instance_id: str, error: Exception) -> Failure:
         """Logs it, in one record, and finds the words for the caller."""
-        name = _shown(wanted.instance_id)
+        name = shown(instance_id)
         if isinstance(error, TargetRefused):
             hint = (
                 "" if self._settings.allow else "; RouterSettings.allow is empty, so every target is refused"
             )
             logger.warning("the target of instance %s is refused: %s%s", name, error.reason, hint)
-            return _Failure("target not allowed", refused=True)
-        text = _sentence(error)
+            return Failure(NOT_ALLOWED, refused=True)
+        text = sentence(error)
         if text is None:
             text = f"internal error {secrets.token_hex(8)}"
             logger.error("instance %s: %s", name, text, exc_info=error)
         else:
-            endpoint = _shown(getattr(error, "endpoint", None) or "")
+            endpoint = shown(getattr(error, "endpoint", None) or "")
             logger.warning("collection from instance %s at %s failed: %s", name, endpoint, text)
-        return _Failure(text)
+        return Failure(text)
+
+    # -------------------------------------------------------------------- fleet
+
+    async def fleet_state(self, request: Request) -> bytes:
+        """The state of all instances as JSON, after a sweep over them where they are not watched."""
+        key = asyncio.get_running_loop(), "fleet"
+        (outcome,) = await self._together([(key, self._fleet_json)], request)
+        assert isinstance(outcome, bytes)
+        return outcome
+
+    def own_page(self) -> str:
+        return own_page(self._open_fleet(), self._collections)
+
+    async def _fleet_json(self) -> bytes:
+        fleet = self._open_fleet()
+        if not self._watched:
+            await fleet.ascrape()
+        return await asyncio.to_thread(fleet_json, fleet)
+
+    async def _watch(self, interval: float) -> None:
+        """Keeps the fleet up to date, and logs who goes down."""
+        self._watched = True
+        try:
+            async for results in self._open_fleet().watch(interval):
+                for result in results:
+                    if result.error is not None and result.consecutive_failures == 1:
+                        self._failure(result.target.instance_id, result.error)
+        except Exception:
+            logger.exception("the instances are not watched any more")
+        finally:
+            self._watched = False
+
+    def _open_fleet(self) -> Fleet:
+        if self._fleet is None:
+            self._fleet = self._new_fleet().__enter__()  # which blocks where there is discovery alone
+        return self._fleet
+
+    def _new_fleet(self) -> Fleet:
+        settings = self._settings
+        return Fleet(
+            (
+                Target(name, instance.endpoint, options=_options(instance))
+                for name, instance in self._instances.items()
+            ),
+            timeout=min(settings.timeout, settings.max_timeout),
+            limits=self._limits,
+            max_connections=settings.max_concurrent,
+        )
+
+
+def _options(instance: Instance) -> dict[str, Any]:
+    """How an instance is asked, as options of a collector or a target."""
+    return {
+        "headers": {**instance.headers, HOP_HEADER: "1"},
+        "bearer_token": instance.bearer_token,
+        "basic_auth": instance.basic_auth,
+        "ca_file": instance.ca_file,
+        "client_cert": instance.client_cert,
+        "verify": instance.verify,
+    }

@@ -1,8 +1,8 @@
-"""The command line: ``sglang-collect scrape | simulate | serve | demo``.
+"""The command line: ``sglang-collect scrape | fleet | simulate | serve | demo``.
 
 Exit codes: 0; 1 for an expected failure, told in one line on stderr with a hint where one helps; 2 for bad
-usage; 130 after Ctrl-C. ``simulate`` and ``serve`` are meant to be ended by SIGINT or SIGTERM, and then
-exit with 0. Whatever a command does not need is not imported.
+usage; 130 after Ctrl-C. ``simulate``, ``serve`` and ``fleet`` without ``--once`` are meant to be ended by
+SIGINT or SIGTERM, and then exit with 0. Whatever a command does not need is not imported.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .errors import ConnectError, HTTPStatusError, SGLangCollectError, TLSError
 from .options import DEFAULT_TIMEOUT, endpoint_url
 
 if TYPE_CHECKING:
+    from .fleet import Fleet, ScrapeResult
     from .models import SGLangMetricsSnapshot
 
 __all__ = ["main"]
@@ -91,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{_PROGRAM} {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_scrape(commands)
+    _add_fleet(commands)
     _add_simulate(commands)
     _add_serve(commands)
     demo = commands.add_parser(
@@ -114,6 +116,12 @@ def _add_scrape(commands: Any) -> None:
     add("url", type=endpoint_url, metavar="URL", help="host:port, or the whole URL of the page")
     add("--json", action="store_true", help="print the snapshot as JSON")
     add("--instance-id", metavar="ID", help="name of the server in the snapshot (default: host:port)")
+    _add_how_to_ask(add)
+    scrape.set_defaults(run=_scrape, usage_error=scrape.error)
+
+
+def _add_how_to_ask(add: Callable[..., object]) -> None:
+    """The options that ``_how_to_ask`` reads."""
     add(
         "--timeout",
         type=float,
@@ -138,7 +146,37 @@ def _add_scrape(commands: Any) -> None:
         help="one more request header",
     )
     add("--insecure", action="store_true", help="do not check the server's certificate")
-    scrape.set_defaults(run=_scrape, usage_error=scrape.error)
+
+
+def _add_fleet(commands: Any) -> None:
+    fleet = commands.add_parser(
+        "fleet",
+        help="read many servers, once or again and again",
+        description="Reads many SGLang servers until it is interrupted, and shows them: a table on a "
+        "terminal, else a line of JSON for each scrape. With --once it ends after one scrape of each, with "
+        "exit code 1 where one failed.",
+    )
+    add = fleet.add_argument
+    add("targets", nargs="*", type=endpoint_url, metavar="TARGET", help="host:port, or the URL of a page")
+    add(
+        "--file-sd",
+        action="append",
+        default=[],
+        metavar="F",
+        help="file with targets, as Prometheus' file_sd reads it: JSON or YAML, 'targets/*.json'",
+    )
+    add(
+        "--http-sd",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="service that answers with targets, as Prometheus' http_sd asks it",
+    )
+    add("--interval", type=float, default=5.0, metavar="S", help="seconds between two scrapes (%(default)s)")
+    add("--once", action="store_true", help="scrape each target once")
+    add("--json", action="store_true", help="print lines of JSON on a terminal too")
+    _add_how_to_ask(add)
+    fleet.set_defaults(run=_fleet, usage_error=fleet.error)
 
 
 def _add_simulate(commands: Any) -> None:
@@ -164,9 +202,9 @@ def _add_serve(commands: Any) -> None:
     serve = commands.add_parser(
         "serve",
         help="run the HTTP service that collects on request",
-        description="Serves POST /api/v1/collect/sglang and GET /api/v1/metrics/sglang/{instance_id}. Every "
-        "option can come from the environment instead: SGLANG_COLLECT_MAX_TIMEOUT=5 is --max-timeout 5, and "
-        "SGLANG_COLLECT_ALLOW=A,B is --allow A B.",
+        description="Serves under /api/v1: POST /collect/sglang and /collect/sglang/batch, GET /fleet, "
+        "/metrics and /metrics/sglang/{instance_id}. Every option can come from the environment instead: "
+        "SGLANG_COLLECT_MAX_TIMEOUT=5 is --max-timeout 5, and SGLANG_COLLECT_ALLOW=A,B is --allow A B.",
     )
 
     def add(flag: str, help: str, **kwargs: Any) -> None:
@@ -190,6 +228,7 @@ def _add_serve(commands: Any) -> None:
     add("--max-concurrent", "connections open at once", type=int, metavar="N")
     add("--max-queue", "collections that may wait for one", type=int, metavar="N")
     add("--max-body-bytes", "size of a page after decompression", type=int, metavar="N")
+    add("--watch-interval", "seconds to scrape every instance in, all the time", type=float, metavar="S")
     add("--include-raw", "yes: an answer holds every sample of the page", type=_yes, metavar="YES")
     add("--token-file", "file with the bearer token that callers must send", metavar="F")
     serve.set_defaults(run=_serve, usage_error=serve.error)
@@ -229,19 +268,8 @@ def _flat(values: Sequence[str | list[str]] | None) -> list[str]:
 def _scrape(args: argparse.Namespace) -> int:
     from .collector import scrape
 
-    if args.client_key and not args.client_cert:
-        args.usage_error("--client-key needs --client-cert")
     try:
-        snapshot = scrape(
-            args.url,
-            instance_id=args.instance_id,
-            timeout=args.timeout,
-            headers=dict(args.header) or None,
-            bearer_token=_secret(args.bearer_token_file),
-            ca_file=_there(args.ca_file),
-            client_cert=_there(args.client_cert, args.client_key),
-            verify=not args.insecure,
-        )
+        snapshot = scrape(args.url, instance_id=args.instance_id, **_how_to_ask(args))
     except SGLangCollectError:
         raise
     except ValueError as error:
@@ -253,6 +281,20 @@ def _scrape(args: argparse.Namespace) -> int:
         )
     _show(snapshot, as_json=args.json)
     return 0
+
+
+def _how_to_ask(args: argparse.Namespace) -> dict[str, Any]:
+    """The keyword options of a scrape."""
+    if args.client_key and not args.client_cert:
+        args.usage_error("--client-key needs --client-cert")
+    return {
+        "timeout": args.timeout,
+        "headers": dict(args.header) or None,
+        "bearer_token": _secret(args.bearer_token_file),
+        "ca_file": _there(args.ca_file),
+        "client_cert": _there(args.client_cert, args.client_key),
+        "verify": not args.insecure,
+    }
 
 
 def _secret(path: str | None) -> str | None:
@@ -280,6 +322,75 @@ def _show(snapshot: SGLangMetricsSnapshot, *, as_json: bool) -> None:
     write_snapshot(snapshot, sys.stdout)
 
 
+def _fleet(args: argparse.Namespace) -> int:
+    from .collector import _host_port
+    from .discovery import FileSD, HttpSD
+    from .fleet import Fleet, Target, check_interval
+
+    try:
+        sources = [*map(FileSD, args.file_sd), *(HttpSD(url, timeout=args.timeout) for url in args.http_sd)]
+        targets = [Target(_host_port(url), url) for url in args.targets]
+        fleet = Fleet(targets, discovery=sources, **_how_to_ask(args))
+        check_interval(args.interval)
+    except SGLangCollectError:
+        raise
+    except ValueError as error:
+        args.usage_error(str(error))
+    if not sources and not targets:
+        args.usage_error("no TARGET, --file-sd or --http-sd")
+    try:
+        found = [target for source in sources for target in source.find()]
+    except ValueError as error:
+        raise _Failure(str(error)) from None
+    if not targets and not found:
+        raise _Failure("no targets were found")
+    with fleet:
+        return _sweep(fleet, args) if args.once else _watch(fleet, args)
+
+
+def _sweep(fleet: Fleet, args: argparse.Namespace) -> int:
+    from ._fleet_table import write_fleet
+
+    results = fleet.scrape()
+    if _wants_json(args):
+        _show_lines(results)
+    else:
+        write_fleet(fleet, sys.stdout)
+    return 0 if all(result.up for result in results) else 1
+
+
+def _watch(fleet: Fleet, args: argparse.Namespace) -> int:
+    from ._fleet_table import live
+
+    with _until_interrupted(), contextlib.ExitStack() as stack:
+        show = None
+        if not _wants_json(args):
+            show = stack.enter_context(live(fleet, sys.stdout, pause=args.interval))
+        for results in fleet.watch(args.interval):
+            if show is None:
+                _show_lines(results)
+            else:
+                show()
+    return 0
+
+
+def _wants_json(args: argparse.Namespace) -> bool:
+    return bool(args.json) or not sys.stdout.isatty()
+
+
+def _show_lines(results: Sequence[ScrapeResult]) -> None:
+    """A line of JSON for each result: its summary and its snapshot, without the samples of the page."""
+    import json
+
+    for result in results:
+        snapshot = result.snapshot
+        if snapshot is not None:
+            snapshot.raw_metrics = []
+        text = "null" if snapshot is None else snapshot.model_dump_json()
+        print(f'{json.dumps(result.summary())[:-1]}, "snapshot": {text}}}')
+    sys.stdout.flush()
+
+
 def _simulate(args: argparse.Namespace) -> int:
     from .simulator import LoadModel, Simulator
 
@@ -304,7 +415,10 @@ def _serve(args: argparse.Namespace) -> int:
         if not equals:
             args.usage_error(f"--instance {entry}: expected ID=URL")
         instances[name] = endpoint_url(url)
-    names = ("timeout", "max_timeout", "max_concurrent", "max_queue", "max_body_bytes", "include_raw")
+    names = (
+        *("timeout", "max_timeout", "max_concurrent", "max_queue", "max_body_bytes", "watch_interval"),
+        "include_raw",
+    )
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
     with _until_interrupted():
         try:

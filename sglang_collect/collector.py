@@ -1,7 +1,7 @@
 """One server's snapshot: ``scrape`` waits for it, ``SGLangCollector`` awaits it.
 
-Both are a submit and a wait on one ``_core.Scraper``. For asyncio a thread does the waiting (``_Driver``):
-it moves bytes and parses outside the GIL, and hands finished results to their event loops in batches.
+Both are a submit and a wait on one ``_core.Scraper``. For asyncio and for fleets a thread does the waiting
+(``_Driver``): it moves bytes and parses outside the GIL, and hands finished results out in batches.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from . import _core
 from .catalog import sglang
+from .errors import ExpositionError, LimitExceeded, ScrapeError
 from .models import SGLangMetricsSnapshot, snapshot_from_result
 from .options import DEFAULT_TIMEOUT, Limits, Path, make_endpoint
 
@@ -181,10 +183,12 @@ class SGLangCollector:
         return _snapshot(await self._result(endpoint), instance_id)
 
     async def _result(self, endpoint: str) -> _core.Result:
-        ticket = self._driver.submit(self._endpoint(endpoint))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[_core.Result] = loop.create_future()
+        ticket = self._driver.submit(self._endpoint(endpoint), future, _Loop(loop))
         self._under_way.add(ticket)
         try:
-            return await ticket.future
+            return await future
         except BaseException:  # the task was cancelled, or is being thrown away
             ticket.cancel()
             raise
@@ -209,6 +213,17 @@ def _snapshot(result: _core.Result, instance_id: str) -> SGLangMetricsSnapshot:
     return snapshot_from_result(result, instance_id=instance_id, endpoint=endpoint.url)
 
 
+def _reason(error: Exception) -> str | None:
+    """The slug of a failed scrape; None for an error that is none of it."""
+    if isinstance(error, ScrapeError):
+        return error.reason
+    if isinstance(error, ExpositionError):
+        return "malformed"
+    if isinstance(error, LimitExceeded):
+        return "limit_exceeded"
+    return "out_of_memory" if isinstance(error, MemoryError) else None
+
+
 def _host_port(url: str) -> str:
     """``host:port`` of a URL that has been checked, with the scheme's port where it names none."""
     parts = urlsplit(url)
@@ -219,12 +234,17 @@ def _host_port(url: str) -> str:
 
 # ------------------------------------------------------------------ driver
 
-_Future = asyncio.Future[_core.Result]
-_Batch = list[tuple[asyncio.Future[Any], Any]]
+_T = TypeVar("_T")
+
+_Batch = list[tuple[Any, Any]]
+"""What was submitted as whose, each with its ``Result``, or with the error that ended the thread."""
+
+_Deliver = Callable[[_Batch], None]
+"""Takes a batch in the driver's thread: it must neither wait nor raise."""
 
 
 class _Driver:
-    """A scraper and the thread that drives it, shared by collectors, event loops and threads.
+    """A scraper and the thread that drives it, shared by collectors, fleets, event loops and threads.
 
     The thread starts with the first scrape and ends with ``aclose``, with the driver itself, or when the
     interpreter exits. A forked child gets an engine of its own at its first scrape: the parent's sockets
@@ -237,15 +257,21 @@ class _Driver:
         self._engines: dict[int, _Engine] = {}  # by process id
         self.endpoint: Callable[..., _core.Endpoint] = lru_cache(_MAX_ENDPOINTS)(_prepare)
 
-    def submit(self, endpoint: _core.Endpoint) -> _Ticket:
-        """Starts a scrape whose outcome goes to the running event loop."""
-        return self._engine().submit(endpoint)
+    def submit(self, endpoint: _core.Endpoint, whose: Any, deliver: _Deliver) -> _Ticket:
+        """Starts a scrape whose outcome goes to ``deliver``, in one call with others that ended then."""
+        return self._engine().submit(endpoint, whose, deliver)
 
     async def aclose(self) -> None:
         """Ends what is under way as ``"cancelled"`` and closes all connections; a later submit opens anew."""
         engine = self._engines.pop(os.getpid(), None)
         if engine is not None:
             await engine.end()
+
+    def close(self) -> None:
+        """As ``aclose``, but blocks meanwhile."""
+        engine = self._engines.pop(os.getpid(), None)
+        if engine is not None:
+            engine.end_and_wait()
 
     def _engine(self) -> _Engine:
         pid = os.getpid()
@@ -266,12 +292,11 @@ def _prepare(url: str, *, headers: tuple[tuple[str, str], ...], **options: Any) 
 class _Ticket:
     """One scrape under way."""
 
-    __slots__ = ("_engine", "_id", "future")
+    __slots__ = ("_engine", "_id")
 
-    def __init__(self, engine: _Engine, id: int, future: _Future) -> None:
+    def __init__(self, engine: _Engine, id: int) -> None:
         self._engine = engine
         self._id = id
-        self.future = future
 
     def cancel(self) -> None:
         """Ends the transfer; its outcome is then the error ``"cancelled"``, unless it was there before."""
@@ -279,7 +304,7 @@ class _Ticket:
 
 
 class _Engine:
-    """What a driver has in one process: the scraper, its thread, and the futures that wait for results.
+    """What a driver has in one process: the scraper, its thread, and who waits for which result.
 
     ``_lock`` is held to submit, to take waiters out and to close, and never while waiting. ``stop`` does
     without it, since the garbage collector may call it in any thread at any moment.
@@ -292,7 +317,7 @@ class _Engine:
         self._engines = engines  # of the owner, who must not be kept alive
         self._scraper = _core.Scraper(guard=guard, max_connections=max_connections)
         self._lock = threading.Lock()
-        self._waiting: dict[int, tuple[asyncio.AbstractEventLoop, _Future]] = {}
+        self._waiting: dict[int, tuple[Any, _Deliver]] = {}
         self._at_end: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._bell: SimpleQueue[None] = SimpleQueue()  # what the thread waits for while nothing is under way
         self._stopping = self._ended = False
@@ -302,15 +327,13 @@ class _Engine:
         self._thread.start()
         self._finalizer = weakref.finalize(owner, self.stop)
 
-    def submit(self, endpoint: _core.Endpoint) -> _Ticket:
-        loop = asyncio.get_running_loop()
-        future: _Future = loop.create_future()
+    def submit(self, endpoint: _core.Endpoint, whose: Any, deliver: _Deliver) -> _Ticket:
         with self._lock:
             key = self._scraper.submit(endpoint, sglang.plan())
-            self._waiting[key] = loop, future
+            self._waiting[key] = whose, deliver
         if self._bell.empty():
             self._bell.put(None)
-        return _Ticket(self, key, future)
+        return _Ticket(self, key)
 
     def cancel(self, id: int) -> None:
         if self._pid == os.getpid():
@@ -328,8 +351,12 @@ class _Engine:
         self._signal()
         await done
 
+    def end_and_wait(self) -> None:
+        self._signal()
+        self._thread.join()
+
     def stop(self) -> None:
-        """Stops and waits without an event loop, when nobody is left to hear of what was under way.
+        """Stops and waits a little, when nobody is left to hear of what was under way.
 
         In a forked child it does nothing, since the thread is not there.
         """
@@ -365,15 +392,15 @@ class _Engine:
             _call(loop, _settle, [(done, None)])
 
     def _hand_out(self, results: list[_core.Result]) -> None:
-        """Gives every event loop its results, in one call each."""
-        batches: dict[asyncio.AbstractEventLoop, _Batch] = {}
+        """Gives everybody who waits their results, in one call each."""
+        batches: dict[_Deliver, _Batch] = {}
         with self._lock:
             for result in results:
                 waiter = self._waiting.pop(result.id, None)
                 if waiter is not None:
-                    batches.setdefault(waiter[0], []).append((waiter[1], result))
-        for loop, batch in batches.items():
-            _call(loop, _settle, batch)
+                    batches.setdefault(waiter[1], []).append((waiter[0], result))
+        for deliver, batch in batches.items():
+            deliver(batch)
 
     def _closed(self) -> bool:
         """Closes the scraper if nothing is under way; from then on a submit raises."""
@@ -391,14 +418,24 @@ class _Engine:
             self._scraper.close()
             self._ended = True
             waiting = list(self._waiting.values())
-        for loop, future in waiting:
-            _call(loop, _settle, [(future, error)])
+        for whose, deliver in waiting:
+            deliver([(whose, error)])
 
 
-def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[_Batch], None], batch: _Batch) -> None:
+@dataclass(frozen=True)
+class _Loop:
+    """Delivers to an event loop, where the outcomes become those of futures."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def __call__(self, batch: _Batch) -> None:
+        _call(self.loop, _settle, batch)
+
+
+def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[_T], None], argument: _T) -> None:
     """Has the loop run it; in a loop that was closed meanwhile nobody waits."""
     with suppress(RuntimeError):
-        loop.call_soon_threadsafe(callback, batch)
+        loop.call_soon_threadsafe(callback, argument)
 
 
 def _settle(batch: _Batch) -> None:

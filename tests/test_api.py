@@ -21,8 +21,9 @@ from fastapi import Depends, FastAPI, HTTPException
 from fastapi.testclient import TestClient
 from servers import Request, Server, answer, eventually, serving, silence, unused_port
 
-from sglang_collect import _core, api
+from sglang_collect import _answers, _core, _requests, api
 from sglang_collect.api import HOP_HEADER, Instance, RouterSettings, create_app, create_router
+from sglang_collect.errors import ScrapeError
 
 LOOPBACK = ["127.0.0.1/32:1-65535"]
 PAGE = 'sglang:num_requests_running 4\nsglang:secret{key="hidden"} NaN\nother:secret 1\n'
@@ -142,7 +143,7 @@ def test_an_error_holds_numbers_and_no_byte_of_the_target(
 
 def test_every_reason_of_a_failure_has_its_sentence() -> None:
     refused = {reason for reason, error in _core.REASONS.items() if error == "TargetRefused"}
-    assert set(api._SENTENCES) == set(_core.REASONS) - refused
+    assert set(_answers.SENTENCES) == set(_core.REASONS) - refused
 
 
 def test_a_timeout_ends_the_collection(client: TestClient, silent: Server) -> None:
@@ -236,7 +237,7 @@ def test_a_router_without_dependencies_says_so_once(log: pytest.LogCaptureFixtur
     ],
 )
 def test_settings_that_cannot_work_are_refused_at_once(settings: dict[str, Any]) -> None:
-    with pytest.raises((ValueError, TypeError, OverflowError, api.ScrapeError)):
+    with pytest.raises((ValueError, TypeError, OverflowError, ScrapeError)):
         create_router(RouterSettings(**settings))
 
 
@@ -571,9 +572,9 @@ async def never() -> Any:
 
 def collecting(service: api._Service, endpoint: str, **more: Any) -> Coroutine[Any, Any, Any]:
     """A collection for a client that stays."""
-    asked = api._CollectionRequest(**{"instance_id": "x", "endpoint": endpoint, **more})
+    asked = _requests.CollectionRequest(**{"instance_id": "x", "endpoint": endpoint, **more})
     request = starlette.requests.Request({"type": "http", "headers": []}, receive=never)
-    return service.collect(service.wanted(asked), request)
+    return service.collect([service.wanted(asked)], request)
 
 
 @pytest.fixture
@@ -603,7 +604,7 @@ async def test_a_collection_that_was_given_up_is_not_shared_any_more(
     first.cancel()
     while not first.done():  # noqa: ASYNC110 - not one turn of the loop later
         await asyncio.sleep(0)
-    outcome = await collecting(service, silent.url, timeout=0.3)
+    (outcome,) = await collecting(service, silent.url, timeout=0.3)
     assert outcome.text.startswith("timeout_first_byte")
     assert len(silent.requests) == 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import json
 import os
 import pty
@@ -14,14 +15,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import answer, serving, silence, unused_port
+from fleets import counting, dead, echo, finished
+from servers import Server, answer, eventually, serving, silence, unused_port
 
 import sglang_collect as sc
+from sglang_collect._fleet_table import write_fleet
 from sglang_collect.cli import main
 from sglang_collect.simulator import Simulator
 
@@ -238,6 +241,12 @@ def test_a_missing_file_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixtur
         ["scrape", "h:1", "--client-key", "key.pem"],
         ["scrape", "h:1", "--header", "no colon"],
         ["scrape", "h:1", "--header", "X: a\nY: b"],
+        ["fleet"],
+        ["fleet", "h:1", "--interval", "0"],
+        ["fleet", "h:1", "--interval", "soon"],
+        ["fleet", "h:1", "h:1"],
+        ["fleet", "h:1", "--timeout", "0"],
+        ["fleet", "h:1", "--client-key", "key.pem"],
         ["simulate", "--port", "65536"],
         ["simulate", "--load", "2"],
         ["simulate", "--dp", "0"],
@@ -288,6 +297,118 @@ def test_a_reader_that_hangs_up_gets_no_traceback(sglang_simulator: Simulator) -
         assert process.wait(timeout=20) == 1
 
 
+# --------------------------------------------------------------------- fleet
+
+
+def lines(text: str) -> list[Any]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_fleet_scraped_once_is_a_line_of_json_for_each_target(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(echo) as server:
+        code, out, err = run(
+            capsys, "fleet", "--once", f"{server.url}/4", f"http://localhost:{server.port}/5"
+        )
+    assert (code, err) == (0, "")
+    first, second = lines(out)
+    assert [first["instance_id"], second["instance_id"]] == [
+        f"127.0.0.1:{server.port}",
+        f"localhost:{server.port}",
+    ]
+    for line, running in ((first, 4), (second, 5)):
+        assert (line["up"], line["error"], line["window"]) == (True, None, None)
+        snapshot = sc.SGLangMetricsSnapshot.model_validate(line["snapshot"])
+        assert snapshot.system_metrics.num_requests_running == running
+        assert snapshot.raw_metrics == []
+
+
+def test_a_fleet_with_a_target_down_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(echo) as server:
+        code, out, err = run(capsys, "fleet", "--once", f"{server.url}/4", dead(), "--timeout", "5")
+    assert (code, err) == (1, "")
+    good, bad = lines(out)
+    assert (good["up"], bad["up"]) == (True, False)
+    assert bad["error"]["reason"] == "connect_failed"
+    assert bad["snapshot"] is None
+
+
+def test_a_bare_host_and_port_of_a_fleet_is_its_metrics_page(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(answer(PLAIN)) as server:
+        code, _, _ = run(
+            capsys, "fleet", "--once", f"127.0.0.1:{server.port}", "--header", "X-One: 1", "--interval", "1"
+        )
+    assert code == 0
+    assert [(request.path, request.headers["x-one"]) for request in server.requests] == [("/metrics", "1")]
+
+
+def file_of(path: Path, *servers: Server) -> str:
+    addresses = [f"127.0.0.1:{server.port}" for server in servers]
+    path.write_text(json.dumps([{"targets": addresses, "labels": {"zone": "x"}}]))
+    return str(path)
+
+
+def test_targets_come_from_files_and_services(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with serving(answer(PLAIN)) as one, serving(answer(PLAIN)) as two:
+        file = file_of(tmp_path / "t.json", one)
+        groups = json.dumps([{"targets": [f"127.0.0.1:{two.port}"]}])
+        with serving(answer(groups, content_type="application/json")) as service:
+            code, out, err = run(capsys, "fleet", "--once", "--file-sd", file, "--http-sd", service.url)
+    assert (code, err) == (0, "")
+    assert [(line["instance_id"], line["labels"]) for line in lines(out)] == [
+        (f"127.0.0.1:{one.port}", {"zone": "x"}),
+        (f"127.0.0.1:{two.port}", {}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--file-sd", "/nowhere/at/all.json"], "/nowhere/at/all.json"),
+        (["--file-sd", "BROKEN"], "t.json"),
+        (["--file-sd", "/nowhere/*.json"], "no targets were found"),
+        (["--http-sd", "DEAD"], "connection refused"),
+        (["ftp://127.0.0.1/"], "ftp"),
+    ],
+)
+def test_a_fleet_without_a_usable_source_is_one_line_and_exit_code_1(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, args: list[str], words: str
+) -> None:
+    (tmp_path / "t.json").write_text("[")
+    args = [{"BROKEN": str(tmp_path / "t.json"), "DEAD": dead()}.get(arg, arg) for arg in args]
+    code, out, err = run(capsys, "fleet", *args)
+    assert (code, out) == (1, "")
+    assert words in one_line(err)
+
+
+def test_a_yaml_file_without_pyyaml_says_what_to_install(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    code, _, err = run(capsys, "fleet", "--file-sd", "t.yml")
+    assert code == 1
+    assert "pip install 'sglang-collect[cli]'" in one_line(err)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_fleet_is_read_again_and_again_until_a_signal(number: signal.Signals) -> None:
+    with serving(counting(finished)) as server:
+        with started("fleet", server.url, dead(), "--interval", "0.05") as process:
+            found = [json.loads(first_line(process)) for _ in range(10)]
+            code, errors = ended_by(process, number)
+        assert eventually(lambda: server.closed == server.opened)
+    assert (code, errors) == (0, "")
+    assert any(line["window"] and line["window"]["requests_per_second"] > 0 for line in found)
+    assert any(line["consecutive_failures"] for line in found)
+
+
+def test_a_reader_that_goes_away_ends_a_fleet() -> None:
+    with serving(echo) as server, started("fleet", f"{server.url}/1", "--interval", "0.05") as process:
+        first_line(process)
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(timeout=20) == 1
+
+
 # ------------------------------------------------------------- on a terminal
 
 
@@ -308,6 +429,71 @@ def on_a_terminal(*args: str, **environment: str) -> str:
             pass
     os.close(parent)
     return shown.decode()
+
+
+def test_a_fleet_on_a_terminal_is_a_table(server_with_latency: Server) -> None:
+    url = server_with_latency.url
+    shown = re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", on_a_terminal("fleet", "--once", url, dead()))
+    rows = [line.split() for line in shown.splitlines() if line.strip()]
+    assert ["fleet"] in rows
+    up = next(row for row in rows if row[0] == f"127.0.0.1:{server_with_latency.port}")
+    assert up[2:] == ["4", "-", "-", "-", "-", "0.9", "up"]
+    assert [row[-1] for row in rows if row[-1] == "connect_failed"]
+    whole = next(row for row in rows if row[0] == "all")
+    assert whole[2] == "4"
+    assert whole[-4:] == ["1", "of", "2", "up"]
+
+
+def test_a_fleet_on_a_terminal_without_rich_is_a_plain_table(
+    server_with_latency: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "rich.py").write_text("raise ImportError")
+    shown = on_a_terminal("fleet", "--once", server_with_latency.url, PYTHONPATH=str(tmp_path))
+    assert re.search(r"^fleet\r?$", shown, re.MULTILINE)
+    assert "\x1b" not in shown
+    assert " 1 of 1 up" in shown
+
+
+def test_a_target_that_was_not_read_yet_has_a_line_too() -> None:
+    out = io.StringIO()
+    with sc.Fleet([sc.Target("evil\x1b[2J", dead())]) as fleet:
+        write_fleet(fleet, out)
+    assert re.search(r"^  evil\\x1b\[2J( +-){7}  not read yet$", out.getvalue(), re.MULTILINE)
+    assert "0 of 1 up" in out.getvalue()
+
+
+@pytest.mark.parametrize("rich", [True, False])
+def test_a_table_follows_its_fleet_until_a_signal(
+    server_with_latency: Server, tmp_path: Path, rich: bool
+) -> None:
+    if not rich:
+        (tmp_path / "rich.py").write_text("raise ImportError")
+    args = [sys.executable, "-m", "sglang_collect", "fleet", server_with_latency.url, "--interval", "0.05"]
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "PYTHONPATH": str(tmp_path)}
+    parent, child = pty.openpty()
+    with subprocess.Popen(args, stdout=child, stderr=subprocess.PIPE, env=environment) as process:
+        os.close(child)
+        shown = b""
+        while shown.count(b" of 1 up") < 3:
+            shown += os.read(parent, 65536)
+        process.send_signal(signal.SIGINT)
+        with suppress(OSError):  # the other side is closed
+            while os.read(parent, 65536):
+                pass
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    os.close(parent)
+    assert process.returncode == 0
+
+
+@pytest.fixture
+def server_with_latency() -> Iterator[Server]:
+    """A server that has four requests running, and whose first tokens took up to a second."""
+    name = "sglang:time_to_first_token_seconds"
+    buckets = "".join(f'{name}_bucket{{le="{le}"}} {count}\n' for le, count in (("1", 10), ("+Inf", 10)))
+    latency = f"# TYPE {name} histogram\n{buckets}{name}_sum 5\n{name}_count 10\n"
+    with serving(answer(PLAIN + latency)) as server:
+        yield server
 
 
 def test_a_terminal_gets_colours_unless_no_color_is_set(sglang_simulator: Simulator) -> None:

@@ -21,7 +21,7 @@ from servers import Request, Server, answer, eventually, serving, silence, unuse
 
 import sglang_collect as sc
 from sglang_collect import collector as module
-from sglang_collect.collector import _Driver
+from sglang_collect.collector import _Driver, _Loop
 
 PAGE = answer("sglang:num_requests_running 4\n")
 
@@ -410,7 +410,7 @@ def test_a_loop_closed_with_a_collect_under_way_does_no_harm(server: Server) -> 
 
         async def start() -> None:
             nonlocal ticket
-            ticket = driver.submit(collector._endpoint(slow.url))
+            ticket = driver.submit(collector._endpoint(slow.url), loop.create_future(), _Loop(loop))
 
         loop.run_until_complete(start())
         assert eventually(lambda: len(slow.requests) == 1)
@@ -572,7 +572,7 @@ EXITS = {
         async def main():
             collector = await sc.SGLangCollector(driver=driver).__aenter__()
             for _ in range(8):
-                driver.submit(collector._endpoint(silent))
+                driver.submit(collector._endpoint(silent), None, print)
         asyncio.run(main())
         time.sleep(0.1)
     """,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import hashlib
 import os
 import pickle
 import subprocess
@@ -19,7 +20,7 @@ import pytest
 from servers import answer, eventually, serving, unused_port
 
 from sglang_collect import _core, errors
-from sglang_collect._core import Endpoint, Extract, Guard, Histogram, Plan, Scraper, parse
+from sglang_collect._core import Endpoint, Extract, Guard, Histogram, Plan, Scraper, Steady, parse
 
 PAGE = b"""\
 # HELP a says "a\\nb"
@@ -112,6 +113,28 @@ def fold() -> None:
     found["by"]["itself"] = found
 
 
+def take_columns() -> None:
+    first = parse(PAGE).columns()
+    repr((first, first.series, first.values, first.values.obj, sum(first.values[2:1:-1])))
+    for data in (PAGE, PAGE.replace(b"b 4", b"c 4"), b"", b'{"a\\n",b="c"} 1\n' + PAGE):
+        later = parse(data).columns(first)
+        assert (later.series is first.series) == (data is PAGE)
+        assert {series: series.labels for series in later.series}.keys() >= set(later.series)
+        repr([(series.labels, series == first.series[0]) for series in later.series])
+    for wrong in (lambda: parse(PAGE).columns(5), lambda: hashlib.sha256(first.values.obj)):  # type: ignore[arg-type]
+        with suppress(TypeError, BufferError):
+            wrong()
+
+
+def fold_steadily() -> None:
+    steady = Steady(PLAN)
+    for data in (PAGE, PAGE.replace(b" 1500", b""), PAGE.replace(b" 1500", b""), b"a x\n", None):
+        with suppress(ValueError, TypeError):
+            repr((dict(steady.fold(data)), steady, steady.hit))  # type: ignore[arg-type]
+    with suppress(TypeError):
+        Steady(None)  # type: ignore[arg-type]
+
+
 def make_plans() -> None:
     extract = Extract(["a"], where=[("x", "is", ["1"])], without=["y"], lowest=["y"], by="x", reduce="max")
     plan = Plan(["a:", "b:"], {"x": extract, "y": extract})
@@ -199,7 +222,17 @@ def scraper() -> Iterator[Scraper]:
         yield scraper
 
 
-ACTIONS = [read_everything, look_up, refuse_pages, fold, make_plans, reckon, make_endpoints]
+ACTIONS = [
+    read_everything,
+    look_up,
+    refuse_pages,
+    fold,
+    take_columns,
+    fold_steadily,
+    make_plans,
+    reckon,
+    make_endpoints,
+]
 
 
 @pytest.fixture(
@@ -333,6 +366,7 @@ def test_reading_works_on_a_small_stack() -> None:
 
     def work() -> None:
         read_everything()
+        take_columns()
         fold()
         make_endpoints()
         answers.append("done")
@@ -374,6 +408,7 @@ def test_a_destructor_that_comes_back_into_the_core_does_no_harm() -> None:
 
         def __del__(self) -> None:
             read_everything()
+            take_columns()
 
     before = gc.get_threshold()
     gc.set_threshold(1)
@@ -381,6 +416,7 @@ def test_a_destructor_that_comes_back_into_the_core_does_no_harm() -> None:
         for _ in range(20):
             Returns()
             fold()
+            take_columns()
             reckon()
     finally:
         gc.set_threshold(*before)
@@ -507,6 +543,8 @@ def test_an_interpreter_exits_with_everything_alive() -> None:
         page = parse(b"a 1\\n")
         samples, families = page.samples, page.families
         sample, family = samples[0], families["a"]
+        columns = page.columns()
+        values, labels = columns.values, columns.series[0].labels
         plan = Plan([""], {"a": Extract(["a"], by="x")})
         fold = plan.fold(page)
         fold["a"]["fold"] = fold
@@ -538,7 +576,7 @@ def test_reasons_name_the_exception_they_come_with() -> None:
 
 def test_every_public_thing_says_what_it_is() -> None:
     types = [value for value in vars(_core).values() if isinstance(value, type)]
-    assert len(types) == 15
+    assert len(types) == 19
     for owner in [*types, _core.parse]:
         assert owner.__doc__
     for type_ in types:

@@ -22,13 +22,13 @@ targets() {
     basename -a tests/fuzz/fuzz_*.c | sed 's/^fuzz_//; s/\.c$//'
 }
 
-# Numbers are no pages.
+# The kept inputs of a target: what merge left, and by name what was once wrong.
 kept() {
-    if [ "$1" = number ]; then echo "$corpus/numbers"; else echo "$corpus/pages"; fi
+    if [ "$1" = number ]; then echo "$corpus/numbers"; else echo "$corpus/pages $corpus/found"; fi
 }
 
 build() {
-    make --no-print-directory -f tools/fuzz.mk -j2 FLAVOUR="$1"
+    make -s -f tools/fuzz.mk -j2 FLAVOUR="$1"
 }
 
 # A page is read many times over: slower than this is a fault.
@@ -40,8 +40,8 @@ replay() {
     mkdir -p "$work/findings"
     for name in $(targets); do
         if build/fuzz-asan/fuzz_"$name" "${limits[@]}" -artifact_prefix="$work/findings/$name-" -runs=0 \
-            "$(kept "$name")" >"$work/$name.log" 2>&1; then
-            echo "fuzz_$name: $(find "$(kept "$name")" -type f | wc -l) inputs replayed"
+            $(kept "$name") >"$work/$name.log" 2>&1; then
+            echo "fuzz_$name: $(find $(kept "$name") -type f | wc -l) inputs replayed"
         else
             tail -n 30 "$work/$name.log"
             status=1
@@ -58,7 +58,7 @@ run() {
     for name in ${*:-$(targets)}; do
         mkdir -p "$work/$name"
         if ! build/fuzz-asan/fuzz_"$name" "${limits[@]}" -artifact_prefix="$work/findings/$name-" -print_final_stats=1 \
-            -max_total_time="$seconds" -max_len=2048 "$work/$name" "$(kept "$name")" >"$work/$name.log" 2>&1; then
+            -max_total_time="$seconds" -max_len=2048 "$work/$name" $(kept "$name") >"$work/$name.log" 2>&1; then
             tail -n 30 "$work/$name.log"
             status=1
         fi
@@ -74,34 +74,39 @@ coverage() {
     rm -rf "$work/profiles"
     mkdir -p "$work/profiles"
     for name in $(targets | grep -vx simd); do
-        LLVM_PROFILE_FILE="$work/profiles/$name" build/fuzz-coverage/fuzz_"$name" -runs=0 "$(kept "$name")" \
+        LLVM_PROFILE_FILE="$work/profiles/$name" build/fuzz-coverage/fuzz_"$name" -runs=0 $(kept "$name") \
             >"$work/$name.log" 2>&1
-        objects+=(-object "build/fuzz-coverage/fuzz_$name")
+        objects+=("build/fuzz-coverage/fuzz_$name")
     done
     llvm-profdata merge -o "$work/profiles/all" "$work"/profiles/*
-    llvm-cov report -instr-profile="$work/profiles/all" "${objects[@]}" "${read_files[@]/#/csrc/core/}" |
+    # One object goes without the option.
+    llvm-cov report -instr-profile="$work/profiles/all" "${objects[0]}" "${objects[@]/#/-object=}" "${read_files[@]/#/csrc/core/}" |
         awk -v goal="$goal" '
-            $1 ~ /\.c$/ { printf "%-10s %4d of %4d lines, %s\n", $1, $8 - $9, $8, $10; low = low || $10 + 0 < goal }
+            $1 ~ /\.c$/ { sub(/.*\//, "", $1); printf "%-10s %4d of %4d lines, %s\n", $1, $8 - $9, $8, $10; low = low || $10 + 0 < goal }
             END { if (low) print "below the goal of " goal " %"; exit low }'
 }
 
 # Of inputs that run the same branches the smallest is kept.
-merge() {
-    local name set
-    build asan
-    for set in pages numbers; do
-        rm -rf "$work/merged"
-        mkdir -p "$work/merged"
-        for name in $(targets); do
-            if [ "$(kept "$name")" = "$corpus/$set" ]; then
-                build/fuzz-asan/fuzz_"$name" "${limits[@]}" -merge=1 -use_counters=0 -max_len=2048 "$work/merged" "$corpus/$set" \
-                    $(find "$work/$name" -maxdepth 0 2>/dev/null) >"$work/$name.log" 2>&1
-            fi
-        done
-        rm -rf "${corpus:?}/$set"
-        mv "$work/merged" "$corpus/$set"
-        echo "$corpus/$set: $(find "$corpus/$set" -type f | wc -l) inputs"
+merge_set() {
+    local set=$1 name dirs
+    shift
+    rm -rf "$work/merged"
+    mkdir -p "$work/merged"
+    for name in "$@"; do
+        dirs=("$corpus/$set")
+        [ ! -d "$work/$name" ] || dirs+=("$work/$name")
+        build/fuzz-asan/fuzz_"$name" "${limits[@]}" -merge=1 -use_counters=0 -max_len=2048 "$work/merged" \
+            "${dirs[@]}" >"$work/$name.log" 2>&1
     done
+    rm -rf "${corpus:?}/$set"
+    mv "$work/merged" "$corpus/$set"
+    echo "$corpus/$set: $(find "$corpus/$set" -type f | wc -l) inputs"
+}
+
+merge() {
+    build asan
+    merge_set numbers number
+    merge_set pages $(targets | grep -vx number)
 }
 
 case "${1:-}" in

@@ -6,7 +6,7 @@
  * Conventions: functions return a new reference, or NULL (int: -1) with an
  * exception set. Every type is a final heap type, so the state of the module is
  * found through the type of any of its objects. Objects are immutable but for
- * Scraper and for attributes that are made when first asked for.
+ * Scraper, Steady and what is made when it is first asked for.
  *
  * Only Fold and Result can hold an object that a program may tie into a cycle
  * (the dicts of a fold, the traceback of an error), so only they are known to
@@ -27,12 +27,16 @@
     X(samples, core_samples_spec)     \
     X(sample, core_sample_spec)       \
     X(exemplar, core_exemplar_spec)   \
+    X(values, core_values_spec)       \
+    X(series, core_series_spec)       \
+    X(columns, core_columns_spec)     \
     X(families, core_families_spec)   \
     X(family, core_family_spec)       \
     X(histogram, core_histogram_spec) \
     X(extract, core_extract_spec)     \
     X(plan, core_plan_spec)           \
     X(fold, core_fold_spec)           \
+    X(steady, core_steady_spec)       \
     X(guard, core_guard_spec)         \
     X(endpoint, core_endpoint_spec)   \
     X(body, core_body_spec)           \
@@ -43,13 +47,14 @@
 CORE_TYPE_LIST(CORE_TYPE_SPEC)
 #undef CORE_TYPE_SPEC
 
-enum { CORE_N_ERRORS = SGC_FAIL_MEMORY + 1 };
+enum { CORE_N_ERRORS = SGC_FAIL_MEMORY + 1, CORE_WORD_BITS = 11, CORE_N_WORDS = 1 << CORE_WORD_BITS };
 
 typedef struct core_state {
 #define CORE_TYPE_MEMBER(member, spec) PyTypeObject *member;
     CORE_TYPE_LIST(CORE_TYPE_MEMBER)
 #undef CORE_TYPE_MEMBER
     PyObject *errors[CORE_N_ERRORS]; /* the exception of each sgc_fail_kind */
+    PyObject *words[CORE_N_WORDS];   /* str that pages share, see labels.c; NULL where there is none */
 } core_state;
 
 static inline core_state *core_state_of(PyObject *object)
@@ -131,18 +136,23 @@ void core_free(PyObject *object);
  * unless another thread was quicker; returns the one that is kept. */
 PyObject *core_keep(PyObject **attribute, PyObject *made);
 
-/* __reduce__ of what cannot leave the process. */
+/* __reduce__ of what cannot leave the process, as an entry of its methods: {CORE_NO_PICKLE}. */
 PyObject *core_no_pickle(PyObject *object, PyObject *unused);
-#define CORE_NO_PICKLE {"__reduce__", core_no_pickle, METH_NOARGS, PyDoc_STR("Raises TypeError.")}
+#define CORE_NO_PICKLE "__reduce__", core_no_pickle, METH_NOARGS, PyDoc_STR("Raises TypeError.")
 
 /* The methods of what only points into a page. */
 extern PyMethodDef core_view_methods[];
+/* The methods of what has a buffer. */
+extern PyMethodDef core_buffer_methods[];
+
+typedef struct core_patterns core_patterns; /* see labels.c */
 
 typedef struct PageObject {
     PyObject ob_base;
     core_input input; /* its format is the one the page was read in */
     sgc_page *page;
-    PyObject *order; /* samples by family, see page.c; NULL until asked for */
+    PyObject *order;         /* samples by family, see page.c; NULL until asked for */
+    core_patterns *patterns; /* NULL until asked for */
 } PageObject;
 
 /* Parses without the GIL; `input` is consumed, whatever comes of it. A failure
@@ -156,6 +166,17 @@ PyObject *core_page_family_samples(PageObject *page, const sgc_family *family, s
 PyObject *core_samples_new(PageObject *page, PyObject *order, Py_ssize_t start, Py_ssize_t step,
                            Py_ssize_t len);
 PyObject *core_families_new(PageObject *page);
+
+/* The name of a sample as a str, and new dicts of its labels and of its exemplar's n labels. */
+PyObject *core_sample_name(PageObject *page, sgc_str name);
+PyObject *core_sample_labels(PageObject *page, size_t index);
+PyObject *core_exemplar_labels(PageObject *page, size_t index, size_t n);
+void core_patterns_free(core_patterns *patterns);
+void core_words_clear(core_state *state);
+
+/* A memoryview of the values; Columns, of which `like` is an earlier one or None. */
+PyObject *core_values_view(PageObject *page);
+PyObject *core_columns_new(PageObject *page, PyObject *like);
 PyObject *core_family_new(PageObject *page, size_t index);
 
 /* Copies. */
@@ -179,7 +200,7 @@ typedef struct core_extract {
 int core_extract_init(core_extract *extract, PyObject *object);
 void core_extract_clear(core_extract *extract);
 
-/* Both consume the fold. */
+/* Consumes the fold. */
 PyObject *core_fold_new(PlanObject *plan, sgc_fold *fold);
 /* Folds without the GIL; NULL with an exception. */
 sgc_fold *core_fold_input(core_state *state, const sgc_plan *plan, const core_input *input);

@@ -371,7 +371,7 @@ PyDoc_STRVAR(endpoint_doc,
              "none, TLSError for files that cannot be used. Immutable.");
 
 static PyMethodDef endpoint_methods[] = {
-    CORE_NO_PICKLE,
+    {CORE_NO_PICKLE},
     {NULL, NULL, 0, NULL},
 };
 

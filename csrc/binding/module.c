@@ -30,12 +30,29 @@ PyObject *core_keep(PyObject **attribute, PyObject *made)
 PyObject *core_no_pickle(PyObject *object, PyObject *unused)
 {
     (void)unused;
-    return PyErr_Format(PyExc_TypeError, "cannot pickle or copy '%.100s': it holds memory of this process",
+    return PyErr_Format(PyExc_TypeError, "cannot pickle or copy '%.100s': it belongs to this process",
                         Py_TYPE(object)->tp_name);
 }
 
 PyMethodDef core_view_methods[] = {
-    CORE_NO_PICKLE,
+    {CORE_NO_PICKLE},
+    {NULL, NULL, 0, NULL},
+};
+
+/* What Python 3.12 gives every type with a buffer. */
+#if PY_VERSION_HEX < 0x030c0000
+static PyObject *buffer(PyObject *object, PyObject *flags)
+{
+    (void)flags;
+    return PyMemoryView_FromObject(object);
+}
+#endif
+
+PyMethodDef core_buffer_methods[] = {
+#if PY_VERSION_HEX < 0x030c0000
+    {"__buffer__", buffer, METH_O, PyDoc_STR("__buffer__($self, flags, /)\n--\n\nA memoryview.")},
+#endif
+    {CORE_NO_PICKLE},
     {NULL, NULL, 0, NULL},
 };
 
@@ -181,6 +198,7 @@ static int module_clear(PyObject *module)
 #undef CLEAR_TYPE
     for (int i = 0; i < CORE_N_ERRORS; i++)
         Py_CLEAR(state->errors[i]);
+    core_words_clear(state);
     return 0;
 }
 

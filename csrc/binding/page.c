@@ -5,6 +5,8 @@
  *         samples: Samples
  *         families: Families
  *         format: str
+ *         values: memoryview
+ *         def columns(like=None) -> Columns
  *         def value(name, /, **labels) -> float | None
  *         def histogram(name, /, **labels) -> Histogram | None
  *
@@ -43,6 +45,7 @@ static void page_dealloc(PyObject *object)
     sgc_page_free(self->page);
     core_input_clear(&self->input);
     Py_XDECREF(self->order);
+    core_patterns_free(self->patterns);
     core_free(object);
 }
 
@@ -70,6 +73,30 @@ static PyObject *page_format(PyObject *object, void *unused)
 {
     (void)unused;
     return core_format_text(((PageObject *)object)->input.options.format);
+}
+
+static PyObject *page_values(PyObject *object, void *unused)
+{
+    (void)unused;
+    return core_values_view((PageObject *)object);
+}
+
+PyDoc_STRVAR(page_columns_doc,
+             "columns($self, like=None)\n--\n\n"
+             "The page by columns: which series it has, and their values.\n\n"
+             "like: the Columns of an earlier page of the same target, or None. Each series whose\n"
+             "    text is on both pages is then the same object, but for names with escapes, and\n"
+             "    `series` the same tuple where both have the same ones in the same order.\n\n"
+             "Returns Columns. Raises TypeError for any other `like`.");
+
+static PyObject *page_columns(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"like", NULL};
+    PyObject *like = Py_None;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:columns", names, &like))
+        return NULL;
+    return core_columns_new((PageObject *)object, like);
 }
 
 /* -------------------------------------------------------- samples by family */
@@ -249,10 +276,11 @@ static PyObject *page_histogram(PyObject *object, PyObject *const *args, Py_ssiz
 /* --------------------------------------------------------------------- type */
 
 static PyMethodDef page_methods[] = {
+    {"columns", (PyCFunction)(void (*)(void))page_columns, METH_VARARGS | METH_KEYWORDS, page_columns_doc},
     {"value", (PyCFunction)(void (*)(void))page_value, METH_FASTCALL | METH_KEYWORDS, page_value_doc},
     {"histogram", (PyCFunction)(void (*)(void))page_histogram, METH_FASTCALL | METH_KEYWORDS,
      page_histogram_doc},
-    CORE_NO_PICKLE,
+    {CORE_NO_PICKLE},
     {NULL, NULL, 0, NULL},
 };
 
@@ -260,6 +288,11 @@ static PyGetSetDef page_getset[] = {
     {"samples", page_samples, NULL, PyDoc_STR("Samples: every sample, in page order."), NULL},
     {"families", page_families, NULL, PyDoc_STR("Families: family by name, in page order."), NULL},
     {"format", page_format, NULL, PyDoc_STR("str: 'text' or 'openmetrics', as it was read."), NULL},
+    {"values", page_values, NULL,
+     PyDoc_STR("memoryview of float64: the value of every sample, in page order; read-only, not copied.\n\n"
+               "It is strided, keeps the page alive, and is taken by numpy.asarray(). A value may be NaN\n"
+               "or infinite. Of length 0 where the page has no sample."),
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -162,7 +162,7 @@ PyDoc_STRVAR(plan_doc, "Plan(prefixes, extracts)\n--\n\n"
 
 static PyMethodDef plan_methods[] = {
     {"fold", (PyCFunction)(void (*)(void))plan_fold, METH_VARARGS | METH_KEYWORDS, plan_fold_doc},
-    CORE_NO_PICKLE,
+    {CORE_NO_PICKLE},
     {NULL, NULL, 0, NULL},
 };
 
@@ -367,7 +367,7 @@ static PyMethodDef fold_methods[] = {
      PyDoc_STR("reason($self, name, /)\n--\n\nstr | None: why it is absent though series were there.")},
     {"bounds_differ", fold_bounds_differ, METH_O,
      PyDoc_STR("bounds_differ($self, name, /)\n--\n\nbool: histograms of different bounds were merged.")},
-    CORE_NO_PICKLE,
+    {CORE_NO_PICKLE},
     {NULL, NULL, 0, NULL},
 };
 

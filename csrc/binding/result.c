@@ -48,28 +48,11 @@ static PyObject *body_repr(PyObject *object)
     return PyUnicode_FromFormat("<Body: %zu bytes>", ((BodyObject *)object)->len);
 }
 
-/* What Python 3.12 gives every type with a buffer. */
-#if PY_VERSION_HEX < 0x030c0000
-static PyObject *body_buffer(PyObject *object, PyObject *flags)
-{
-    (void)flags;
-    return PyMemoryView_FromObject(object);
-}
-#endif
-
-static PyMethodDef body_methods[] = {
-#if PY_VERSION_HEX < 0x030c0000
-    {"__buffer__", body_buffer, METH_O, PyDoc_STR("__buffer__($self, flags, /)\n--\n\nA memoryview.")},
-#endif
-    CORE_NO_PICKLE,
-    {NULL, NULL, 0, NULL},
-};
-
 static PyType_Slot body_slots[] = {
     {Py_tp_doc, (void *)PyDoc_STR("The bytes of a page, inflated. Read-only; bytes(body) copies.")},
     {Py_tp_dealloc, body_dealloc},
     {Py_tp_repr, body_repr},
-    {Py_tp_methods, body_methods},
+    {Py_tp_methods, core_buffer_methods},
     {Py_sq_length, body_len},
     {Py_bf_getbuffer, body_get_buffer},
     {0, NULL},

@@ -5,13 +5,16 @@
  *     class Sample:   name, labels, value, timestamp, exemplar, family
  *     class Exemplar: labels, value, timestamp
  *
- * A sample is its page and a number; its str and dicts are made anew for each
- * who asks. Two are equal where they say the same, whatever page they are on
- * (and NaN says the same as NaN).
+ * A sample is its page and a number; labels.c makes its name, and a dict of its
+ * labels for each who asks. Two are equal where they say the same, whatever page
+ * they are on (and NaN says the same as NaN).
  */
 #include "binding.h"
 
+#include <structmember.h>
+
 #include <math.h>
+#include <stddef.h>
 
 typedef struct SamplesObject {
     PyObject ob_base;
@@ -19,72 +22,6 @@ typedef struct SamplesObject {
     PyObject *order; /* bytes of size_t, or NULL */
     Py_ssize_t start, step, len;
 } SamplesObject;
-
-/* Sample and Exemplar alike. */
-typedef struct SampleObject {
-    PyObject ob_base;
-    PageObject *page;
-    size_t index;
-} SampleObject;
-
-static PyObject *sample_new(PyTypeObject *type, PageObject *page, size_t index)
-{
-    SampleObject *self = (SampleObject *)type->tp_alloc(type, 0);
-    if (self) {
-        self->page = (PageObject *)Py_NewRef(page);
-        self->index = index;
-    }
-    return (PyObject *)self;
-}
-
-static void sample_dealloc(PyObject *object)
-{
-    Py_XDECREF(((SampleObject *)object)->page);
-    core_free(object);
-}
-
-/* ------------------------------------------------------------------- labels */
-
-static PyObject *label_value(const sgc_label *label)
-{
-    if (!label->escaped)
-        return core_text(label->value);
-    char *plain = PyMem_Malloc(label->value.len + 1);
-    if (!plain)
-        return PyErr_NoMemory();
-    PyObject *text = core_text((sgc_str){plain, sgc_unescape(label->value, plain)});
-    PyMem_Free(plain);
-    return text;
-}
-
-static PyObject *labels_dict(const sgc_label *labels, size_t n)
-{
-    PyObject *dict = PyDict_New();
-    for (size_t i = 0; dict && i < n; i++) {
-        PyObject *name = core_text(labels[i].name);
-        PyObject *value = name ? label_value(&labels[i]) : NULL;
-        if (!value || PyDict_SetItem(dict, name, value) < 0)
-            Py_CLEAR(dict);
-        Py_XDECREF(name);
-        Py_XDECREF(value);
-    }
-    return dict;
-}
-
-typedef void read_labels(const sgc_page *page, size_t index, sgc_label *out);
-
-static PyObject *labels_of(PyObject *object, size_t n, read_labels *read)
-{
-    SampleObject *self = (SampleObject *)object;
-    sgc_label few[16], *labels = n <= sizeof few / sizeof *few ? few : PyMem_New(sgc_label, n);
-    if (!labels)
-        return PyErr_NoMemory();
-    read(self->page->page, self->index, labels);
-    PyObject *dict = labels_dict(labels, n);
-    if (labels != few)
-        PyMem_Free(labels);
-    return dict;
-}
 
 static PyObject *float_or_none(double number)
 {
@@ -120,126 +57,34 @@ static PyObject *key_compare(PyObject *a, PyObject *b, int op, PyObject *key_of(
     return answer;
 }
 
-/* ------------------------------------------------------------------- Sample */
-
-static sgc_sample sample_read(PyObject *object)
-{
-    SampleObject *self = (SampleObject *)object;
-    sgc_sample sample;
-    sgc_page_sample(self->page->page, self->index, &sample);
-    return sample;
-}
-
-static PyObject *sample_name(PyObject *object, void *unused)
-{
-    (void)unused;
-    return core_text(sample_read(object).name);
-}
-
-static PyObject *sample_labels(PyObject *object, void *unused)
-{
-    (void)unused;
-    return labels_of(object, sample_read(object).n_labels, sgc_page_labels);
-}
-
-static PyObject *sample_value(PyObject *object, void *unused)
-{
-    (void)unused;
-    return PyFloat_FromDouble(sample_read(object).value);
-}
-
-static PyObject *sample_timestamp(PyObject *object, void *unused)
-{
-    (void)unused;
-    return float_or_none(sample_read(object).timestamp);
-}
-
-static PyObject *sample_exemplar(PyObject *object, void *unused)
-{
-    (void)unused;
-    SampleObject *self = (SampleObject *)object;
-    if (!sample_read(object).exemplar)
-        Py_RETURN_NONE;
-    return sample_new(core_state_of(object)->exemplar, self->page, self->index);
-}
-
-static PyObject *sample_family(PyObject *object, void *unused)
-{
-    (void)unused;
-    return core_family_new(((SampleObject *)object)->page, sample_read(object).family);
-}
-
-/* (name, labels, value, timestamp), NaN as None. */
-static PyObject *sample_key(PyObject *object)
-{
-    sgc_sample sample = sample_read(object);
-    return Py_BuildValue("(NNNN)", core_text(sample.name), sample_labels(object, NULL),
-                         float_or_none(sample.value), float_or_none(sample.timestamp));
-}
-
-static PyObject *sample_compare(PyObject *a, PyObject *b, int op)
-{
-    return key_compare(a, b, op, sample_key);
-}
-
-static Py_hash_t sample_hash(PyObject *object)
-{
-    return key_hash(sample_key(object));
-}
-
-static PyObject *sample_repr(PyObject *object)
-{
-    PyObject *value = sample_value(object, NULL);
-    PyObject *key = value ? sample_key(object) : NULL;
-    PyObject *text = NULL;
-    if (key) {
-        PyObject *timestamp = PyTuple_GET_ITEM(key, 3);
-        text = PyUnicode_FromFormat("Sample(name=%R, labels=%R, value=%R", PyTuple_GET_ITEM(key, 0),
-                                    PyTuple_GET_ITEM(key, 1), value);
-        if (text && timestamp != Py_None)
-            Py_SETREF(text, PyUnicode_FromFormat("%U, timestamp=%R", text, timestamp));
-        if (text)
-            Py_SETREF(text, PyUnicode_FromFormat("%U)", text));
-    }
-    Py_XDECREF(key);
-    Py_XDECREF(value);
-    return text;
-}
-
-static PyGetSetDef sample_getset[] = {
-    {"name", sample_name, NULL, PyDoc_STR("str: the name as written, suffix included."), NULL},
-    {"labels", sample_labels, NULL, PyDoc_STR("dict[str, str]: a new dict, in page order."), NULL},
-    {"value", sample_value, NULL, PyDoc_STR("float: the value; it may be NaN or infinite."), NULL},
-    {"timestamp", sample_timestamp, NULL,
-     PyDoc_STR("float | None: seconds since 1970; None where the page gives none."), NULL},
-    {"exemplar", sample_exemplar, NULL, PyDoc_STR("Exemplar | None: OpenMetrics only."), NULL},
-    {"family", sample_family, NULL, PyDoc_STR("Family: the family it belongs to."), NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
-static PyType_Slot sample_slots[] = {
-    {Py_tp_doc, (void *)PyDoc_STR("One line of a page. Compares by name, labels, value and timestamp.")},
-    {Py_tp_dealloc, sample_dealloc},
-    {Py_tp_repr, sample_repr},
-    {Py_tp_hash, sample_hash},
-    {Py_tp_richcompare, sample_compare},
-    {Py_tp_methods, core_view_methods},
-    {Py_tp_getset, sample_getset},
-    {0, NULL},
-};
-
-PyType_Spec core_sample_spec = {
-    .name = "sglang_collect._core.Sample",
-    .basicsize = sizeof(SampleObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = sample_slots,
-};
-
 /* ----------------------------------------------------------------- Exemplar */
+
+typedef struct ExemplarObject {
+    PyObject ob_base;
+    PageObject *page;
+    size_t index; /* of its sample */
+} ExemplarObject;
+
+static PyObject *exemplar_new(PageObject *page, size_t index)
+{
+    PyTypeObject *type = core_state_of((PyObject *)page)->exemplar;
+    ExemplarObject *self = (ExemplarObject *)type->tp_alloc(type, 0);
+    if (self) {
+        self->page = (PageObject *)Py_NewRef(page);
+        self->index = index;
+    }
+    return (PyObject *)self;
+}
+
+static void exemplar_dealloc(PyObject *object)
+{
+    Py_XDECREF(((ExemplarObject *)object)->page);
+    core_free(object);
+}
 
 static sgc_exemplar exemplar_read(PyObject *object)
 {
-    SampleObject *self = (SampleObject *)object;
+    ExemplarObject *self = (ExemplarObject *)object;
     sgc_exemplar exemplar = {0};
     sgc_page_exemplar(self->page->page, self->index, &exemplar);
     return exemplar;
@@ -248,7 +93,8 @@ static sgc_exemplar exemplar_read(PyObject *object)
 static PyObject *exemplar_labels(PyObject *object, void *unused)
 {
     (void)unused;
-    return labels_of(object, exemplar_read(object).n_labels, sgc_page_exemplar_labels);
+    ExemplarObject *self = (ExemplarObject *)object;
+    return core_exemplar_labels(self->page, self->index, exemplar_read(object).n_labels);
 }
 
 static PyObject *exemplar_value(PyObject *object, void *unused)
@@ -305,7 +151,7 @@ static PyGetSetDef exemplar_getset[] = {
 static PyType_Slot exemplar_slots[] = {
     {Py_tp_doc,
      (void *)PyDoc_STR("One observation behind a sample. Compares by labels, value and timestamp.")},
-    {Py_tp_dealloc, sample_dealloc},
+    {Py_tp_dealloc, exemplar_dealloc},
     {Py_tp_repr, exemplar_repr},
     {Py_tp_hash, exemplar_hash},
     {Py_tp_richcompare, exemplar_compare},
@@ -316,9 +162,155 @@ static PyType_Slot exemplar_slots[] = {
 
 PyType_Spec core_exemplar_spec = {
     .name = "sglang_collect._core.Exemplar",
-    .basicsize = sizeof(SampleObject),
+    .basicsize = sizeof(ExemplarObject),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = exemplar_slots,
+};
+
+/* ------------------------------------------------------------------- Sample */
+
+/* Name and value are what nearly everybody asks for, and members are what the
+ * interpreter gets quickest; the rest is made when asked for. */
+typedef struct SampleObject {
+    PyObject ob_base;
+    PageObject *page;
+    size_t index;
+    PyObject *name;
+    PyObject *value;
+} SampleObject;
+
+static PyObject *sample_new(PyTypeObject *type, PageObject *page, size_t index)
+{
+    SampleObject *self = PyObject_New(SampleObject, type);
+    sgc_sample sample;
+
+    if (!self)
+        return NULL;
+    sgc_page_sample(page->page, index, &sample);
+    self->page = (PageObject *)Py_NewRef(page);
+    self->index = index;
+    self->name = core_sample_name(page, sample.name);
+    self->value = PyFloat_FromDouble(sample.value);
+    if (!self->name || !self->value)
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+static void sample_dealloc(PyObject *object)
+{
+    SampleObject *self = (SampleObject *)object;
+    Py_DECREF(self->page);
+    Py_XDECREF(self->name);
+    Py_XDECREF(self->value);
+    core_free(object);
+}
+
+static sgc_sample sample_read(PyObject *object)
+{
+    SampleObject *self = (SampleObject *)object;
+    sgc_sample sample;
+    sgc_page_sample(self->page->page, self->index, &sample);
+    return sample;
+}
+
+static PyObject *sample_labels(PyObject *object, void *unused)
+{
+    (void)unused;
+    SampleObject *self = (SampleObject *)object;
+    return core_sample_labels(self->page, self->index);
+}
+
+static PyObject *sample_timestamp(PyObject *object, void *unused)
+{
+    (void)unused;
+    return float_or_none(sample_read(object).timestamp);
+}
+
+static PyObject *sample_exemplar(PyObject *object, void *unused)
+{
+    (void)unused;
+    SampleObject *self = (SampleObject *)object;
+    if (!sample_read(object).exemplar)
+        Py_RETURN_NONE;
+    return exemplar_new(self->page, self->index);
+}
+
+static PyObject *sample_family(PyObject *object, void *unused)
+{
+    (void)unused;
+    return core_family_new(((SampleObject *)object)->page, sample_read(object).family);
+}
+
+/* (name, labels, value, timestamp), NaN as None. */
+static PyObject *sample_key(PyObject *object)
+{
+    sgc_sample sample = sample_read(object);
+    return Py_BuildValue("(ONNN)", ((SampleObject *)object)->name, sample_labels(object, NULL),
+                         float_or_none(sample.value), float_or_none(sample.timestamp));
+}
+
+static PyObject *sample_compare(PyObject *a, PyObject *b, int op)
+{
+    return key_compare(a, b, op, sample_key);
+}
+
+static Py_hash_t sample_hash(PyObject *object)
+{
+    return key_hash(sample_key(object));
+}
+
+static PyObject *sample_repr(PyObject *object)
+{
+    SampleObject *self = (SampleObject *)object;
+    PyObject *key = sample_key(object);
+    PyObject *text = NULL;
+    if (key) {
+        PyObject *timestamp = PyTuple_GET_ITEM(key, 3);
+        text = PyUnicode_FromFormat("Sample(name=%R, labels=%R, value=%R", self->name,
+                                    PyTuple_GET_ITEM(key, 1), self->value);
+        if (text && timestamp != Py_None)
+            Py_SETREF(text, PyUnicode_FromFormat("%U, timestamp=%R", text, timestamp));
+        if (text)
+            Py_SETREF(text, PyUnicode_FromFormat("%U)", text));
+    }
+    Py_XDECREF(key);
+    return text;
+}
+
+static PyMemberDef sample_members[] = {
+    {"name", T_OBJECT_EX, offsetof(SampleObject, name), READONLY,
+     PyDoc_STR("str: the name as written, suffix included.")},
+    {"value", T_OBJECT_EX, offsetof(SampleObject, value), READONLY,
+     PyDoc_STR("float: the value; it may be NaN or infinite.")},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef sample_getset[] = {
+    {"labels", sample_labels, NULL, PyDoc_STR("dict[str, str]: a new dict, in page order."), NULL},
+    {"timestamp", sample_timestamp, NULL,
+     PyDoc_STR("float | None: seconds since 1970; None where the page gives none."), NULL},
+    {"exemplar", sample_exemplar, NULL, PyDoc_STR("Exemplar | None: OpenMetrics only."), NULL},
+    {"family", sample_family, NULL, PyDoc_STR("Family: the family it belongs to."), NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot sample_slots[] = {
+    {Py_tp_doc, (void *)PyDoc_STR("One line of a page. Compares by name, labels, value and timestamp.")},
+    {Py_tp_dealloc, sample_dealloc},
+    {Py_tp_repr, sample_repr},
+    {Py_tp_hash, sample_hash},
+    {Py_tp_richcompare, sample_compare},
+    {Py_tp_methods, core_view_methods},
+    {Py_tp_members, sample_members},
+    {Py_tp_getset, sample_getset},
+    {0, NULL},
+};
+
+PyType_Spec core_sample_spec = {
+    .name = "sglang_collect._core.Sample",
+    .basicsize = sizeof(SampleObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = sample_slots,
 };
 
 /* ------------------------------------------------------------------ Samples */

@@ -434,7 +434,7 @@ static PyMethodDef scraper_methods[] = {
     {"close", scraper_close, METH_NOARGS, close_doc},
     {"__enter__", scraper_enter, METH_NOARGS, PyDoc_STR("__enter__($self, /)\n--\n\nThe scraper itself.")},
     {"__exit__", scraper_close, METH_VARARGS, PyDoc_STR("__exit__($self, /, *exc)\n--\n\nCloses it.")},
-    CORE_NO_PICKLE,
+    {CORE_NO_PICKLE},
     {NULL, NULL, 0, NULL},
 };
 

@@ -218,15 +218,21 @@ void sgc_page_family(const sgc_page *page, size_t index, sgc_family *out)
     };
 }
 
+/* What may stand between two labels, and between the last one and the brace. */
+static const char *blanks_skip(const char *p)
+{
+    while (*p == ' ' || *p == '\t' || *p == ',')
+        p++;
+    return p;
+}
+
 /* Scans a label that the parser has found well-formed before. */
 static const char *label_scan(const sgc_page *page, const char *p, sgc_label *out)
 {
     sgc__fault fault;
     bool odd = false;
 
-    while (*p == ' ' || *p == '\t' || *p == ',')
-        p++;
-    return sgc__scan_label(p, page->end, true, out, &odd, &fault);
+    return sgc__scan_label(blanks_skip(p), page->end, true, out, &odd, &fault);
 }
 
 void sgc_page_labels(const sgc_page *page, size_t index, sgc_label *out)
@@ -240,6 +246,33 @@ void sgc_page_labels(const sgc_page *page, size_t index, sgc_label *out)
         else
             p = label_scan(page, p, &out[i]);
     }
+}
+
+/* A label that says what it said on the other line is known by its bytes, from
+ * the name to the closing quote, and is not scanned. */
+bool sgc_page_labels_step(const sgc_page *page, size_t from, size_t to, sgc_label *labels, bool *changed)
+{
+    const record *s = &page->samples[to];
+    const char *p = s->name + s->labels_at;
+
+    if (s->n_labels != page->samples[from].n_labels || (s->flags | page->samples[from].flags) & FLAG_ODD)
+        return false;
+    for (size_t i = 0; i < s->n_labels; i++) {
+        sgc_label *known = &labels[i], label;
+        size_t len = (size_t)(known->value.ptr + known->value.len + 1 - known->name.ptr);
+        p = blanks_skip(p);
+        changed[i] = false;
+        if ((size_t)(page->end - p) >= len && memcmp(p, known->name.ptr, len) == 0) {
+            p += len;
+            continue;
+        }
+        p = label_scan(page, p, &label);
+        if (!sgc__eq(label.name, known->name))
+            return false;
+        changed[i] = !sgc__eq(label.value, known->value);
+        *known = label;
+    }
+    return true;
 }
 
 bool sgc_page_exemplar(const sgc_page *page, size_t index, sgc_exemplar *out)
@@ -324,4 +357,121 @@ size_t sgc_page_match(const sgc_page *page, sgc_str name, const sgc_label *label
             *first = i;
     }
     return count;
+}
+
+/* ---------------------------------------------------------------- columns */
+
+const double *sgc_page_values(const sgc_page *page, size_t *stride)
+{
+    *stride = sizeof *page->samples;
+    return page->n ? &page->samples[0].value : NULL;
+}
+
+/* The closing brace of a sample that has labels. Neither a value nor a timestamp
+ * holds one, so that it is the last of its line; an exemplar has one of its own. */
+static const char *brace_find(const sgc_page *page, size_t index)
+{
+    const record *s = &page->samples[index];
+    const char *p = s->name + s->labels_at;
+    sgc_label label;
+
+    if (!(s->flags & FLAG_EXEMPLAR)) {
+        p = memchr(p, '\n', (size_t)(page->end - p));
+        for (p = p ? p : page->end; *--p != '}';)
+            ;
+        return p;
+    }
+    for (size_t i = 0; i < s->n_labels; i++)
+        p = label_scan(page, p, &label);
+    return blanks_skip(p);
+}
+
+/* A quoted name is taken with its quotes: a plain one must not be taken for it. */
+static bool is_quoted(const record *s)
+{
+    return s->name[s->name_len] == '"';
+}
+
+sgc_str sgc_page_series(const sgc_page *page, size_t index)
+{
+    const record *s = &page->samples[index];
+    const char *start, *end;
+
+    if (s->flags & FLAG_ODD)
+        return (sgc_str){NULL, 0};
+    start = s->name - is_quoted(s);
+    end = s->n_labels ? brace_find(page, index) + 1 : s->name + s->name_len + is_quoted(s);
+    return (sgc_str){start, (size_t)(end - start)};
+}
+
+/* Is sample i of the series that sample j of the other page is of? Bytes that are
+ * equal up to the closing brace are read alike. */
+static bool same_series(const sgc_page *page, size_t i, const sgc_page *other, size_t j)
+{
+    const record *a = &page->samples[i], *b = &other->samples[j];
+    const char *start;
+    sgc_str text;
+
+    if (a->n_labels != b->n_labels || a->name_len != b->name_len || (a->flags | b->flags) & FLAG_ODD)
+        return false;
+    start = a->name - is_quoted(a);
+    text = sgc_page_series(other, j);
+    return (size_t)(page->end - start) >= text.len && memcmp(start, text.ptr, text.len) == 0;
+}
+
+/* The samples of a page by the text of their series; of equal ones the first. */
+typedef struct {
+    const sgc_page *page;
+    sgc__index index;
+    uint32_t *samples; /* by position in the index */
+} series_index;
+
+static sgc_str series_at(const void *owner, size_t position)
+{
+    const series_index *all = owner;
+
+    return sgc_page_series(all->page, all->samples[position]);
+}
+
+static bool series_index_make(series_index *all, const sgc_page *page)
+{
+    all->samples = sgc__resize(NULL, page->n, sizeof *all->samples);
+    if (!all->samples)
+        return false;
+    for (size_t j = 0; j < page->n; j++) {
+        sgc_str text = sgc_page_series(page, j);
+        all->samples[all->index.n] = (uint32_t)j;
+        if (text.len && sgc__index_find(&all->index, text, series_at, all) == SIZE_MAX &&
+            !sgc__index_add(&all->index, text, series_at, all))
+            return false;
+    }
+    return true;
+}
+
+static uint32_t series_index_find(const series_index *all, sgc_str text)
+{
+    size_t position = text.len ? sgc__index_find(&all->index, text, series_at, all) : SIZE_MAX;
+
+    return position == SIZE_MAX ? SGC_NO_SAMPLE : all->samples[position];
+}
+
+sgc_status sgc_page_align(const sgc_page *page, const sgc_page *other, uint32_t *out, sgc_error *err)
+{
+    series_index all = {.page = other};
+    sgc_status status = SGC_OK;
+    size_t j = 0; /* where the series is if the order is the same */
+
+    for (size_t i = 0; i < page->n && status == SGC_OK; i++) {
+        if (j < other->n && same_series(page, i, other, j)) {
+            out[i] = (uint32_t)j++;
+            continue;
+        }
+        if (!all.samples && !series_index_make(&all, other))
+            status = sgc__fail_memory(err);
+        else if ((out[i] = series_index_find(&all, sgc_page_series(page, i))) != SGC_NO_SAMPLE)
+            j = (size_t)out[i] + 1;
+    }
+    sgc__release(all.samples);
+    sgc__index_free(&all.index);
+    return status;
 }

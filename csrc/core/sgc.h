@@ -198,6 +198,29 @@ void sgc_page_family(const sgc_page *page, size_t index, sgc_family *out);
 /* Writes the labels of a sample in page order; `out` holds n_labels. */
 void sgc_page_labels(const sgc_page *page, size_t index, sgc_label *out);
 
+/* The same for a sample whose labels are, as a rule, those of another one but for
+ * a few values: `labels` holds those of sample `from` and becomes those of sample
+ * `to`; changed[i] says whether the text of the i-th value is another. False where
+ * the two differ in more than values: `labels` and `changed` then hold anything. */
+bool sgc_page_labels_step(const sgc_page *page, size_t from, size_t to, sgc_label *labels, bool *changed);
+
+/* The value of the first sample; the next stand *stride bytes apart. NULL where
+ * the page has no sample. */
+const double *sgc_page_values(const sgc_page *page, size_t *stride);
+
+/* Name and labels of a sample in the page's own bytes, which say nothing else:
+ * equal text is an equal series. Empty where a name has escapes, or a quoted one
+ * stands behind a label. */
+sgc_str sgc_page_series(const sgc_page *page, size_t index);
+
+#define SGC_NO_SAMPLE UINT32_MAX
+
+/* Finds the series of a page on another one, an earlier one of the same target:
+ * out[i] becomes the index of a sample of `other` whose series has the text of
+ * sample i, or SGC_NO_SAMPLE. `out` holds n_samples. Fastest where the order is
+ * the same, linear whatever it is. Fails with NOMEM alone. */
+sgc_status sgc_page_align(const sgc_page *page, const sgc_page *other, uint32_t *out, sgc_error *err);
+
 /* The exemplar of a sample and its labels; false where it has none. */
 bool sgc_page_exemplar(const sgc_page *page, size_t index, sgc_exemplar *out);
 void sgc_page_exemplar_labels(const sgc_page *page, size_t index, sgc_label *out);

@@ -126,22 +126,30 @@ static void fill_halves(page *p, const char *head, const char *unit, const char 
     fill(p, "", other, "");
 }
 
+/* Samples with as many labels as the default limit allows. */
+static void labels_fill(page *p, bool rising)
+{
+    char label[32];
+
+    while (p->len + 128 * sizeof label < p->room) {
+        put(p, "a{");
+        for (unsigned i = 0; i < 127; i++) {
+            snprintf(label, sizeof label, "l%03u=\"\",", rising ? i : 127 - i);
+            put(p, label);
+        }
+        snprintf(label, sizeof label, "%c=\"%zu\"} 1\n", rising ? 'z' : 'a', p->len);
+        put(p, label);
+    }
+}
+
 static void labels(page *p)
 {
-    fill(p, "a{", "l%=\"\",", "z=\"\"} 1\n");
+    labels_fill(p, true);
 }
 
 static void labels_reversed(page *p)
 {
-    char line[64];
-    size_t n = p->room / 12;
-
-    put(p, "a{");
-    while (p->len + 64 < p->room && n) {
-        snprintf(line, sizeof line, "l%08zu=\"\",", n--);
-        put(p, line);
-    }
-    put(p, "z=\"\"} 1\n");
+    labels_fill(p, false);
 }
 
 static void equal_labels(page *p)

@@ -1,0 +1,289 @@
+"""What came of one scrape of a fleet's target, and how the pages of several nodes become one.
+
+Nothing is made of a page before somebody looks: a result holds the fold, and its snapshot and its window
+are computed when they are first read.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from functools import partial, reduce
+from operator import add
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from . import _core
+from .catalog import histogram_slot, sglang
+from .collector import _reason
+from .errors import NotExposition
+from .models import SGLangMetricsSnapshot
+
+if TYPE_CHECKING:
+    from .fleet import Target
+    from .options import Limits
+    from .window import SGLangWindow
+
+__all__ = ["Good", "Outcome", "ScrapeResult", "outcome_of"]
+
+logger = logging.getLogger("sglang_collect")
+
+
+class Good:
+    """What a good scrape left."""
+
+    __slots__ = ("_page", "_snapshot", "_target", "at", "body_bytes", "fold", "started")
+
+    def __init__(
+        self,
+        target: Target,
+        fold: _core.Fold,
+        page: Callable[[], _core.Page | None],
+        body_bytes: int,
+        started: float,
+        at: float,
+    ) -> None:
+        self._target = target
+        self._page = page
+        self._snapshot: SGLangMetricsSnapshot | None = None
+        self.fold = fold
+        self.body_bytes = body_bytes
+        self.started = started  # seconds since 1970
+        self.at = at  # the same moment by the clock that nobody sets
+
+    def snapshot(self) -> SGLangMetricsSnapshot:
+        if self._snapshot is None:
+            self._snapshot = SGLangMetricsSnapshot._from_fold(
+                self.fold,
+                self._page,
+                instance_id=self._target.instance_id,
+                endpoint=self._target.endpoints[0],
+                timestamp=_moment(self.started),
+            )
+        return self._snapshot
+
+    def without_page(self) -> Good:
+        """The same for a window, which needs no page: the text is what takes up memory."""
+        return Good(self._target, self.fold, _no_page, self.body_bytes, self.started, self.at)
+
+
+def _no_page() -> None:
+    return None
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, timezone.utc)
+
+
+@dataclass(eq=False, slots=True)
+class ScrapeResult:
+    """What came of one scrape of one target. To be read only.
+
+    Attributes:
+        target: the target.
+        error: why there is no snapshot; None after a good scrape.
+        consecutive_failures: failed scrapes of the target in a row, up to this one; 0 after a good one.
+        elapsed: seconds it took.
+    """
+
+    target: Target
+    error: Exception | None
+    consecutive_failures: int
+    elapsed: float
+    _started: float = field(repr=False)
+    _last: Good | None = field(repr=False)
+    _before: Good | None = field(repr=False)
+
+    @property
+    def started(self) -> datetime:
+        """When the scrape began, UTC."""
+        return _moment(self._started)
+
+    @property
+    def up(self) -> bool:
+        """Was it a good scrape?"""
+        return self.error is None
+
+    @property
+    def snapshot(self) -> SGLangMetricsSnapshot | None:
+        """The snapshot; None where the scrape failed."""
+        return self.last_good if self.up else None
+
+    @property
+    def last_good(self) -> SGLangMetricsSnapshot | None:
+        """The newest snapshot that there was by then, which an earlier scrape may have given."""
+        return None if self._last is None else self._last.snapshot()
+
+    @property
+    def age(self) -> float | None:
+        """Seconds from the start of the scrape that gave ``last_good`` to now; None where none did."""
+        return None if self._last is None else time.monotonic() - self._last.at
+
+    @property
+    def window(self) -> SGLangWindow | None:
+        """What the server did since the good scrape before this one.
+
+        None where this one failed or there was none before, and where it cannot be told, as when the clock
+        was set back: then ``SGLangMetricsSnapshot.since`` says why.
+        """
+        snapshot = self.snapshot
+        if snapshot is None or self._before is None:
+            return None
+        try:
+            return snapshot.since(self._before.snapshot())
+        except ValueError as error:
+            logger.debug("no window of %s: %s", self.target.instance_id, error)
+            return None
+
+    @property
+    def samples(self) -> int:
+        """Samples on the page; 0 where the scrape failed."""
+        return self._last.fold.n_samples if self.up and self._last is not None else 0
+
+    @property
+    def body_bytes(self) -> int:
+        """Size of the page after decompression, in bytes; 0 where the scrape failed."""
+        return self._last.body_bytes if self.up and self._last is not None else 0
+
+    def _fold_within(self, max_age: float) -> _core.Fold | None:
+        """The fold of a good scrape that is no older than this, in seconds."""
+        age = self.age
+        return self._last.fold if self.up and self._last and age is not None and age <= max_age else None
+
+    def summary(self) -> dict[str, Any]:
+        """All but the snapshots, as JSON has it."""
+        error, window = self.error, self.window
+        return {
+            "instance_id": self.target.instance_id,
+            "labels": dict(self.target.labels),
+            "up": self.up,
+            "age": self.age,
+            "consecutive_failures": self.consecutive_failures,
+            "error": None if error is None else {"reason": _reason(error), "message": str(error)},
+            "started": self.started.isoformat(),
+            "elapsed": self.elapsed,
+            "samples": self.samples,
+            "body_bytes": self.body_bytes,
+            "window": None if window is None else window.model_dump(mode="json"),
+        }
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a ScrapeResult cannot be pickled: take its snapshot")
+
+
+# -------------------------------------------------------------- from transfers
+
+
+class Outcome(NamedTuple):
+    """What the transfers of one scrape amount to: an error, or what they left."""
+
+    started: float
+    elapsed: float
+    error: Exception | None
+    good: Good | None
+
+
+def outcome_of(target: Target, limits: Limits, ends: Sequence[Any]) -> Outcome:
+    """The outcome of the scrapes of all endpoints: their results, or what ended the thread."""
+    started, elapsed = math.inf, 0.0
+    error: Exception | None = None
+    for end in ends:
+        if isinstance(end, _core.Result):
+            started = min(started, end.started)
+            elapsed = max(elapsed, end.elapsed)
+            error = error or end.error
+        else:
+            return Outcome(time.time(), 0.0, end, None)
+    if error is not None:
+        return Outcome(started, elapsed, error, None)
+    try:
+        fold, page, size = _joined(ends, limits) if len(ends) > 1 else _alone(ends[0])
+    except Exception as unreadable:
+        return Outcome(started, elapsed, unreadable, None)
+    return Outcome(
+        started, elapsed, None, Good(target, fold, page, size, started, time.monotonic() - elapsed)
+    )
+
+
+_Read = tuple[_core.Fold, Callable[[], "_core.Page | None"], int]
+
+
+def _alone(result: _core.Result) -> _Read:
+    assert result.fold is not None
+    return result.fold, partial(getattr, result, "page"), len(result.body or b"")
+
+
+def _joined(results: Sequence[_core.Result], limits: Limits) -> _Read:
+    """The series of all pages as those of one, which the rules of the catalogue then read.
+
+    Each has been read alone, with its own errors, so that what fails here is their number.
+    """
+    kind = results[0].format
+    for result in results[1:]:
+        if result.format != kind:
+            endpoint = result.endpoint.label
+            raise NotExposition(
+                f"{endpoint}: page is {result.format}; expected {kind}, as the first node's",
+                endpoint=endpoint,
+                elapsed=result.elapsed,
+                reason="not_exposition",
+            )
+    bodies = [bytes(result.body or b"") for result in results]
+    size = sum(map(len, bodies))
+    if kind == "openmetrics":
+        bodies = [body[: body.rindex(b"# EOF")] for body in bodies] + [b"# EOF\n"]
+    data = b"".join(bodies)
+    n = len(results)
+    limits = replace(limits, body_bytes=limits.body_bytes * n, samples=limits.samples * n)
+    joined = sglang.plan().fold(data, format=kind, limits=limits)
+    fold = _Joined(joined, [result.fold for result in results if result.fold is not None])
+    return cast("_core.Fold", fold), partial(_core.parse, data, format=kind, limits=limits), size
+
+
+class _Joined(Mapping[str, Any]):
+    """A fold over the pages of several nodes.
+
+    A metric whose rule adds every series may be there twice with the same labels, once of each node. Numbers
+    add up all the same; histograms would get into each other, so that those are added here.
+    """
+
+    def __init__(self, joined: _core.Fold, alone: Sequence[_core.Fold]) -> None:
+        self._joined = joined
+        self._alone = alone
+        self.n_samples = joined.n_samples
+        self.n_series = joined.n_series
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in _ADDED:
+            return self._joined[name]
+        there = self._histograms(name)
+        return reduce(add, there) if there and self.reason(name) is None else None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._joined)
+
+    def __len__(self) -> int:
+        return len(self._joined)
+
+    def reason(self, name: str) -> str | None:
+        folds = self._alone if name in _ADDED else [self._joined]
+        return next((reason for fold in folds if (reason := fold.reason(name)) is not None), None)
+
+    def bounds_differ(self, name: str) -> bool:
+        if name not in _ADDED:
+            return self._joined.bounds_differ(name)
+        bounds = {histogram.bounds for histogram in self._histograms(name)}
+        return len(bounds) > 1 or any(fold.bounds_differ(name) for fold in self._alone)
+
+    def _histograms(self, name: str) -> list[_core.Histogram]:
+        return [cast("_core.Histogram", found) for fold in self._alone if (found := fold[name]) is not None]
+
+
+_ADDED = frozenset(
+    histogram_slot(metric.name)
+    for metric in sglang.READ
+    if "histogram" in metric.types and not metric.rule.without
+)

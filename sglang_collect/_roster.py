@@ -1,0 +1,196 @@
+"""Who is in a fleet, which scrapes are under way, and who waits for them.
+
+A scrape that somebody wants while one of that target is under way is that one: there is never more than one
+of a target. What the drivers deliver, in their threads, becomes a ``ScrapeResult`` for all who wait.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from ._result import Good, ScrapeResult, outcome_of
+from .collector import _Driver, _reason, _Ticket
+from .options import Limits, make_endpoint
+
+if TYPE_CHECKING:
+    from .fleet import Target
+    from .watch import Inbox
+
+__all__ = ["Member", "Roster"]
+
+
+class Member:
+    """A target of a fleet, and what is known of it; the roster's lock is held to change anything."""
+
+    def __init__(
+        self, target: Target, options: Mapping[str, Any], *, driver: _Driver, number: int, found: bool
+    ) -> None:
+        options = {**options, **target.options}
+        self.target = target
+        self.endpoints = [make_endpoint(url, **options) for url in target.endpoints]
+        self.limits: Limits = options["limits"] or Limits()
+        self.driver = driver
+        self.number = number  # of all that were ever added
+        self.found = found  # by discovery
+        self.gone = False
+        self.flight: _Flight | None = None
+        self.latest: ScrapeResult | None = None
+        self.good: Good | None = None
+        self.consecutive_failures = 0
+        self.failures: Counter[str] = Counter()  # by reason
+
+
+class _Flight:
+    """A scrape of a target that is under way: a transfer for each of its endpoints."""
+
+    def __init__(self, member: Member) -> None:
+        self.member = member
+        self.inboxes: list[Inbox] = []
+        self.ends: list[Any] = [None] * len(member.endpoints)
+        self.missing = len(member.endpoints)
+        self._tickets: list[_Ticket] = []
+
+    def start(self, deliver: Callable[[list[tuple[Any, Any]]], None]) -> None:
+        try:
+            for part, endpoint in enumerate(self.member.endpoints):
+                self._tickets.append(self.member.driver.submit(endpoint, (self, part), deliver))
+        except BaseException:
+            self.cancel()
+            raise
+
+    def cancel(self) -> None:
+        for ticket in self._tickets:
+            ticket.cancel()
+
+
+class Roster:
+    """The members of a fleet. Any thread may call any method."""
+
+    def __init__(self, options: Mapping[str, Any], drivers: Sequence[_Driver]) -> None:
+        self.version = 0  # changes whenever the members do
+        self.closed = False
+        self._options = options
+        self._drivers = drivers
+        self._members: dict[str, Member] = {}
+        self._numbers = count()
+        self._woken: weakref.WeakSet[Inbox] = weakref.WeakSet()
+        self._made_lock, self._pid = threading.Lock(), os.getpid()
+
+    @property
+    def _lock(self) -> threading.Lock:
+        """In a forked child another one: who held it is not there, nor are the scrapes under way."""
+        if self._pid != os.getpid():
+            self._made_lock, self._pid = threading.Lock(), os.getpid()
+            for member in self._members.values():
+                member.flight = None
+        return self._made_lock
+
+    # ----------------------------------------------------------------- members
+
+    def members(self) -> list[Member]:
+        """In the order of their coming."""
+        with self._lock:
+            return list(self._members.values())
+
+    def add(self, target: Target, *, found: bool = False) -> None:
+        """Raises ValueError where its name is taken, and what a bad endpoint or option raises."""
+        number = next(self._numbers)
+        driver = self._drivers[number % len(self._drivers)]
+        member = Member(target, self._options, driver=driver, number=number, found=found)
+        with self._lock:
+            if target.instance_id in self._members:
+                raise ValueError(f"two targets are called {target.instance_id!r}")
+            self._members[target.instance_id] = member
+        self._changed()
+
+    def remove(self, instance_id: str) -> None:
+        """Raises KeyError where there is none of that name. Its scrape under way ends as cancelled."""
+        with self._lock:
+            member = self._members.pop(instance_id)
+            member.gone = True
+            flight, member.flight = member.flight, None
+        if flight is not None:
+            flight.cancel()
+        self._changed()
+
+    def wakes(self, inbox: Inbox) -> None:
+        """Has the inbox woken whenever the members change, for as long as it lives."""
+        self._woken.add(inbox)
+
+    def close(self) -> None:
+        """From now on nothing is begun."""
+        with self._lock:
+            self.closed = True
+        self._changed()
+
+    def _changed(self) -> None:
+        self.version += 1
+        for inbox in list(self._woken):
+            inbox.put([])
+
+    # ----------------------------------------------------------------- flights
+
+    def begin(self, member: Member, inbox: Inbox) -> None:
+        """Posts the member's next result to the inbox, of the scrape under way or of one begun now."""
+        with self._lock:
+            if self.closed:
+                raise RuntimeError("the fleet is closed")
+            flight = member.flight
+            if flight is None:
+                flight = _Flight(member)
+                flight.start(self._arrived)
+                member.flight = flight
+            flight.inboxes.append(inbox)
+
+    def leave(self, inbox: Inbox) -> None:
+        """Posts nothing to it any more, and ends what only it was waiting for."""
+        for member in self.members():
+            with self._lock:
+                flight = member.flight
+                if flight is None or inbox not in flight.inboxes:
+                    continue
+                flight.inboxes.remove(inbox)
+                if flight.inboxes:
+                    continue
+                member.flight = None  # whoever comes now begins another
+            flight.cancel()
+
+    def _arrived(self, batch: list[tuple[Any, Any]]) -> None:
+        """In a driver's thread: all transfers of a flight are of one driver."""
+        posts: dict[Inbox, list[tuple[Member, ScrapeResult]]] = {}
+        for (flight, part), end in batch:
+            flight.ends[part] = end
+            flight.missing -= 1
+            if not flight.missing:
+                result = self._land(flight)
+                for inbox in flight.inboxes:
+                    posts.setdefault(inbox, []).append((flight.member, result))
+        for inbox, results in posts.items():
+            inbox.put(results)
+
+    def _land(self, flight: _Flight) -> ScrapeResult:
+        """The result of a flight. One that we ended ourselves says nothing about its target."""
+        member = flight.member
+        started, elapsed, error, good = outcome_of(member.target, member.limits, flight.ends)
+        reason = None if error is None else _reason(error) or "internal"
+        cancelled = reason == "cancelled"
+        with self._lock:
+            before = member.good
+            failures = 0 if error is None else member.consecutive_failures + (not cancelled)
+            since = before.without_page() if before is not None and error is None else None
+            result = ScrapeResult(member.target, error, failures, elapsed, started, good or before, since)
+            if member.flight is flight:
+                member.flight = None
+            if not cancelled:
+                member.latest = result
+                member.good = good or before
+                member.consecutive_failures = failures
+                if reason is not None:
+                    member.failures[reason] += 1
+        return result

@@ -1,0 +1,172 @@
+"""The snapshots of many servers as the numbers of one fleet.
+
+Every field is read from each server's page by its own formula, as the release of that server asks for, and
+the numbers of the servers are then combined by what they are: counts and amounts add up, histograms are
+merged, a ratio or a mean is weighted by what it is a ratio or a mean of, and a setting is the largest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from functools import reduce
+from operator import add
+from typing import Any, cast
+
+from pydantic import BaseModel, Field
+
+from . import _core
+from .catalog import Field as CatalogField
+from .catalog import Reading, Value, sglang, sglang_fields
+from .groups import (
+    NATIVE_GROUPS,
+    PLAN_GROUPS,
+    Distribution,
+    SGLangCacheMetrics,
+    SGLangDisaggregation,
+    SGLangKVCache,
+    SGLangLatency,
+    SGLangLoRA,
+    SGLangOffload,
+    SGLangQueues,
+    SGLangRequestMetrics,
+    SGLangRequests,
+    SGLangSpeculative,
+    SGLangSystemMetrics,
+    SGLangTokens,
+    finite,
+    nearest,
+)
+
+__all__ = ["FleetAggregate", "aggregate"]
+
+
+class FleetAggregate(BaseModel):
+    """A fleet as one server, of the newest snapshots of its targets.
+
+    The groups are those of ``SGLangMetricsSnapshot``. A field that some of the servers have no source for is
+    that of the others; where none has one it is None, or 0 and listed in ``absent``.
+    """
+
+    timestamp: datetime = Field(description="When it was made, UTC")
+    targets: int = Field(description="Targets of the fleet")
+    fresh: int = Field(description="Those the numbers are of")
+    stale: list[str] = Field(description="Those left out: down, too old or not scraped yet")
+    request_metrics: SGLangRequestMetrics
+    cache_metrics: SGLangCacheMetrics
+    system_metrics: SGLangSystemMetrics
+    absent: list[str] = Field(description="Fields of the three groups above that no page has a source for")
+    latency: SGLangLatency
+    tokens: SGLangTokens
+    requests: SGLangRequests
+    kv_cache: SGLangKVCache
+    queues: SGLangQueues
+    speculative: SGLangSpeculative
+    lora: SGLangLoRA
+    disaggregation: SGLangDisaggregation
+    offload: SGLangOffload
+
+
+def aggregate(folds: Sequence[_core.Fold], stale: Sequence[str]) -> FleetAggregate:
+    """The aggregate of the servers whose newest pages these are, beside the names of those left out."""
+    readings = [Reading(fold) for fold in folds]
+    values: dict[str, dict[str, Any]] = {group: {} for group in (*PLAN_GROUPS, *NATIVE_GROUPS)}
+    absent = []
+    for field in sglang_fields.FIELDS:
+        group, name = field.name.split(".")
+        value: Any = _combined(field, readings)
+        if isinstance(value, _core.Histogram):
+            value = Distribution.of(value)
+        if group in PLAN_GROUPS:
+            whole = PLAN_GROUPS[group].model_fields[name].annotation is int
+            value = None if value is None else (nearest if whole else finite)(value)
+            if value is None:
+                absent.append(field.name)
+                continue
+        values[group][name] = value
+    return FleetAggregate.model_validate(
+        {
+            "timestamp": datetime.now(timezone.utc),
+            "targets": len(folds) + len(stale),
+            "fresh": len(folds),
+            "stale": list(stale),
+            "absent": absent,
+            **values,
+        }
+    )
+
+
+# ------------------------------------------------------------------- combining
+
+
+def _combined(field: CatalogField, readings: Sequence[Reading]) -> Value:
+    """A field of all servers; None where none has it."""
+    there = [(value, reading) for reading in readings if (value := field.value(reading)) is not None]
+    values = [value for value, _ in there]
+    if len(there) <= 1:
+        return values[0] if values else None
+    if isinstance(values[0], _core.Histogram):
+        return reduce(add, cast("list[_core.Histogram]", values))
+    if isinstance(values[0], dict):
+        return _added(cast("list[dict[str, float]]", values))
+    numbers = cast("list[float]", values)
+    kind = _KINDS[field.name]
+    if kind == "mean":
+        return _mean(numbers, [_weight(field, reading) for _, reading in there])
+    return max(numbers) if kind == "max" else sum(numbers)
+
+
+def _added(maps: Sequence[dict[str, float]]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for each in maps:
+        for key, number in each.items():
+            total[key] = total.get(key, 0.0) + number
+    return total
+
+
+def _mean(numbers: Sequence[float], weights: Sequence[float | None]) -> float:
+    """The weighted mean; the plain one where a weight is not known, or all are 0."""
+    known = [weight for weight in weights if weight is not None]
+    whole = sum(known)
+    if len(known) < len(numbers) or whole <= 0:
+        return sum(numbers) / len(numbers)
+    return sum(number * weight for number, weight in zip(numbers, known, strict=True)) / whole
+
+
+def _kind(field: CatalogField) -> str:
+    """How the numbers of several servers become one: sum, mean or max."""
+    metric = _METRICS[field.metrics[0]]
+    unit = field.unit or metric.unit
+    if metric.rule.reduce != "sum":
+        return metric.rule.reduce
+    return "mean" if unit in ("ratio", "seconds") else "sum"
+
+
+_METRICS = {metric.name: metric for metric in sglang.METRICS}
+_KINDS = {field.name: _kind(field) for field in sglang_fields.FIELDS}
+
+
+def _weight(field: CatalogField, reading: Reading) -> float | None:
+    """What a field is a ratio or a mean of: of observations, where that is not said below."""
+    if field.name in _WEIGHTS:
+        return _WEIGHTS[field.name](reading)
+    for metric in field.metrics:
+        histogram = reading.histogram(metric)
+        if histogram is not None and histogram.count > 0:
+            return histogram.count
+    return None
+
+
+def _prompt_tokens(reading: Reading) -> float | None:
+    """Those that the hit rate is a part of."""
+    effective = sum(reading.by("prefill_effective_tokens_total", "mode").values())
+    return effective or sglang_fields.prompt_tokens(reading)
+
+
+_WEIGHTS: Mapping[str, Callable[[Reading], float | None]] = {
+    "cache_metrics.cache_hit_rate": _prompt_tokens,
+    "kv_cache.usage_ratio": lambda reading: reading.number("max_total_num_tokens"),
+    "speculative.accept_length": lambda reading: reading.number("gen_throughput"),
+    "speculative.accept_rate": lambda reading: reading.number("gen_throughput"),
+    "lora.utilization": lambda reading: reading.number("lora_pool_slots_total"),
+}

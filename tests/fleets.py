@@ -1,0 +1,76 @@
+"""What tests of fleets share: pages with one number, targets, and the parts of a result."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from servers import Request, Server, answer, unused_port
+
+import sglang_collect as sc
+
+PAGE = answer("sglang:num_requests_running 4\n")
+
+
+def echo(request: Request, connection: socket.socket) -> bytes:
+    """A page whose one number is the last part of the path."""
+    return answer(f"sglang:num_requests_running {request.path.rpartition('/')[2]}\n")
+
+
+def targets(server: Server, n: int) -> list[sc.Target]:
+    return [sc.Target(str(k), f"{server.url}/{k}") for k in range(n)]
+
+
+def running(result: sc.ScrapeResult) -> int | None:
+    return result.snapshot.system_metrics.num_requests_running if result.snapshot else None
+
+
+def reason(result: sc.ScrapeResult) -> Any:
+    return getattr(result.error, "reason", None)
+
+
+def names(results: list[sc.ScrapeResult]) -> list[str]:
+    return [result.target.instance_id for result in results]
+
+
+def dead() -> str:
+    """An endpoint that refuses connections."""
+    return f"http://127.0.0.1:{unused_port()}/metrics"
+
+
+@contextmanager
+def soon(action: Callable[[], Any], seconds: float = 0.2) -> Iterator[None]:
+    """Does something in another thread a little later."""
+    timer = threading.Timer(seconds, action)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+
+
+def python(script: str, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-W", "default", "-c", textwrap.dedent(script), *args],
+        timeout=30,
+        capture_output=True,
+        text=True,
+    )
+
+
+def counting(page: Callable[[int], bytes]) -> Callable[[Request, socket.socket], bytes]:
+    """Answers by the number of the request, from 0."""
+    numbers = iter(range(10**6))
+    return lambda request, connection: page(next(numbers))
+
+
+def finished(n: int) -> bytes:
+    return answer(
+        f'# TYPE sglang:num_requests_total counter\nsglang:num_requests_total{{model_name="m"}} {n}\n'
+    )
