@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from . import _core
 from .catalog import sglang
 from .errors import ExpositionError, LimitExceeded, ScrapeError
+from .loads import add_loads, loads_url
 from .models import SGLangMetricsSnapshot, snapshot_from_result
 from .options import DEFAULT_TIMEOUT, Limits, Path, make_endpoint
 
@@ -162,7 +163,7 @@ class SGLangCollector:
         if not self._shared:
             await self._driver.aclose()
 
-    async def collect(self, instance_id: str, endpoint: str) -> SGLangMetricsSnapshot:
+    async def collect(self, instance_id: str, endpoint: str, *, loads: bool = False) -> SGLangMetricsSnapshot:
         """Reads one server's metrics page.
 
         Cancelling the task ends the transfer. Leaving the collector ends the calls still under way with
@@ -171,6 +172,9 @@ class SGLangCollector:
         Args:
             instance_id: name of the server in the snapshot.
             endpoint: the whole URL of its metrics page.
+            loads: asks the server's ``/v1/loads`` at the same time, and has ``queues``, ``kv_cache`` and
+                ``ranks`` from there (see ``SGLangMetricsSnapshot.loads_timestamp``). Where that fails they
+                are the page's, and a note says why.
 
         Raises:
             RuntimeError: the collector is not entered.
@@ -180,12 +184,23 @@ class SGLangCollector:
         """
         if not self._entered:
             raise RuntimeError("Collector not initialized. Use async context manager.")
-        return _snapshot(await self._result(endpoint), instance_id)
+        if not loads:
+            return _snapshot(await self._result(endpoint), instance_id)
+        report = asyncio.create_task(self._loads(endpoint))
+        try:
+            snapshot = _snapshot(await self._result(endpoint), instance_id)
+            add_loads(snapshot, await report)
+            return snapshot
+        finally:
+            report.cancel()
 
-    async def _result(self, endpoint: str) -> _core.Result:
+    async def _loads(self, endpoint: str) -> _core.Result:
+        return await self._result(loads_url(endpoint), json=True)
+
+    async def _result(self, endpoint: str, **options: Any) -> _core.Result:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_core.Result] = loop.create_future()
-        ticket = self._driver.submit(self._endpoint(endpoint), future, _Loop(loop))
+        ticket = self._driver.submit(self._endpoint(endpoint, **options), future, _Loop(loop))
         self._under_way.add(ticket)
         try:
             return await future

@@ -20,7 +20,8 @@ TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.
 # Its input is no page: it brings changes of its own.
 OWN_MUTATOR := number
 
-SHARED := $(patsubst tests/fuzz/%.c,$(OUT)/%.o,$(filter-out tests/fuzz/fuzz_% tests/fuzz/mutate.c,$(wildcard tests/fuzz/*.c)))
+SHARED := $(patsubst tests/fuzz/%.c,$(OUT)/%.o,\
+            $(filter-out tests/fuzz/fuzz_% tests/fuzz/mutate.c,$(wildcard tests/fuzz/*.c)))
 CORE := $(patsubst csrc/core/%.c,$(OUT)/core/%.o,$(wildcard csrc/core/*.c))
 PORTABLE := $(patsubst csrc/core/%.c,$(OUT)/portable/%.o,$(wildcard csrc/core/*.c))
 CFLAGS := -std=c11 -g -pthread -ffp-contract=off -Wall -Wextra -Werror -Icsrc/core -Itests/c -MMD -MP \

@@ -57,8 +57,9 @@ run() {
     mkdir -p "$work/findings"
     for name in ${*:-$(targets)}; do
         mkdir -p "$work/$name"
-        if ! build/fuzz-asan/fuzz_"$name" "${limits[@]}" -artifact_prefix="$work/findings/$name-" -print_final_stats=1 \
-            -max_total_time="$seconds" -max_len=2048 "$work/$name" $(kept "$name") >"$work/$name.log" 2>&1; then
+        if ! build/fuzz-asan/fuzz_"$name" "${limits[@]}" -artifact_prefix="$work/findings/$name-" \
+            -print_final_stats=1 -max_total_time="$seconds" -max_len=2048 "$work/$name" $(kept "$name") \
+            >"$work/$name.log" 2>&1; then
             tail -n 30 "$work/$name.log"
             status=1
         fi
@@ -80,9 +81,14 @@ coverage() {
     done
     llvm-profdata merge -o "$work/profiles/all" "$work"/profiles/*
     # One object goes without the option.
-    llvm-cov report -instr-profile="$work/profiles/all" "${objects[0]}" "${objects[@]/#/-object=}" "${read_files[@]/#/csrc/core/}" |
+    llvm-cov report -instr-profile="$work/profiles/all" "${objects[0]}" "${objects[@]/#/-object=}" \
+        "${read_files[@]/#/csrc/core/}" |
         awk -v goal="$goal" '
-            $1 ~ /\.c$/ { sub(/.*\//, "", $1); printf "%-10s %4d of %4d lines, %s\n", $1, $8 - $9, $8, $10; low = low || $10 + 0 < goal }
+            $1 ~ /\.c$/ {
+                sub(/.*\//, "", $1)
+                printf "%-10s %4d of %4d lines, %s\n", $1, $8 - $9, $8, $10
+                low = low || $10 + 0 < goal
+            }
             END { if (low) print "below the goal of " goal " %"; exit low }'
 }
 
