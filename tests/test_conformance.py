@@ -143,6 +143,11 @@ def test_unknown_escapes_keep_both_bytes() -> None:
     assert sample.labels == {"x": '\\t\\\n"'}
 
 
+def test_strict_reading_compares_label_values_not_their_spelling() -> None:
+    with pytest.raises(sc.ExpositionError, match="twice"):
+        sc.parse(b'a{x="b\\\\s"} 1\na{x="b\\s"} 2\n# EOF\n', format="openmetrics", strict=True)
+
+
 def test_a_careless_fast_path_would_misread_what_sglang_writes() -> None:
     assert sc.parse("a 1.4986231e+07").value("a") == 14986231.0
     assert sc.parse("a 1e400").value("a") == math.inf

@@ -173,7 +173,7 @@ OPENMETRICS_CLIENT_READS_MORE = [
     Rule("words", last_line_outside_quotes(r"(?i)\s[-+]?(?:nan|inf|infinity)(?:\s|$)")),
     Rule("timestamp-quote", last_line_outside_quotes(r'\s[\d.]*"')),
     Rule("same-series", _series_twice),
-    Rule("bound-blanks", last_line(r'(?:le|quantile)="\s')),
+    Rule("bound-blanks", last_line(r'(?:le|quantile)="(?:\s|[^"]*\s")')),
 ]
 """OpenMetrics that prometheus_client takes and strict reading does not."""
 

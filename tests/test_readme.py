@@ -64,7 +64,7 @@ def namespace(sglang_simulator: Simulator) -> dict[str, Any]:
 
 
 def test_the_python_blocks_print_what_stands_below_them(namespace: dict[str, Any]) -> None:
-    assert len([block for block in blocks("python") if block.output]) == 3
+    assert len([block for block in blocks("python") if block.output]) >= 3
 
 
 def test_the_window_has_numbers(namespace: dict[str, Any]) -> None:

@@ -251,7 +251,7 @@ static bool page_match(sgc_steady *steady, const char *data, size_t len)
                 sgc__entry_add(t->sum, value);
         }
     }
-    return end - p == old_end - old && memcmp(p, old, (size_t)(end - p)) == 0;
+    return end - p == old_end - old && (p == end || memcmp(p, old, (size_t)(end - p)) == 0);
 }
 
 static bool asked_alike(const sgc_options *a, const sgc_options *b)

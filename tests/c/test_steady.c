@@ -181,6 +181,7 @@ static bool hit_after(sgc_plan *plan, const char *first, const char *second, sgc
 static void test_only_values_may_differ_on_a_known_page(sgc_plan *plan)
 {
     CHECK(hit_after(plan, "s:g 1\ns:x 2\n", "s:g 12345.5\ns:x NaN\n", SGC_FORMAT_TEXT, 1024));
+    CHECK(hit_after(plan, "", "", SGC_FORMAT_TEXT, 1024));
     CHECK(hit_after(plan, "# EOF\n", "# EOF\n", SGC_FORMAT_OPENMETRICS, 1024));
     CHECK(hit_after(plan, "s:g 1\n# EOF", "s:g 2\n# EOF", SGC_FORMAT_AUTO, 1024));
     CHECK(!hit_after(plan, "s:g 1\n# EOF", "s:g nan\n# EOF", SGC_FORMAT_AUTO, 1024));

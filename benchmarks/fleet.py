@@ -1,0 +1,271 @@
+"""What a sweep over many servers costs: against a C program that only fetches, and with some of them broken.
+
+Servers are one process on a loopback port, each target a path of it. Contenders run by turns; times are CPU
+times of this process, its threads included, a scrape, medians over the rounds.
+
+    python benchmarks/fleet.py [--targets 1 200 1000] [--rounds 15] [--bytes 60000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ctypes
+import os
+import platform
+import shlex
+import socket
+import statistics
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import sglang_collect as sc
+from sglang_collect import _core
+from sglang_collect.catalog import sglang
+from sglang_collect.groups import PLAN_GROUPS
+from sglang_collect.options import make_endpoint
+from sglang_collect.simulator import LoadModel, render_page
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = ROOT / "build" / "bench"
+TIMEOUT = 30.0
+BROKEN_TIMEOUT = 1.0  # of sweeps with broken targets among the others
+
+Sweep = Callable[[], object]
+
+
+# -------------------------------------------------------------------------------------------------- server
+
+
+def make_pages(size: int) -> list[bytes]:
+    """A page of a simulated server with as many ranks as make it this large, and the one a second later."""
+    for dp in range(1, 200):
+        model = LoadModel(dp=dp, load=0.9)
+        model.step(60)
+        page = render_page(model)
+        if len(page) >= size:
+            model.step(1)
+            return [page, render_page(model)]
+    raise AssertionError("no page is that large")
+
+
+class Answers(asyncio.Protocol):
+    """Answers every request on a connection with the next page, or as the path says that it is broken."""
+
+    pages: list[bytes]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.asked = b""
+        self.n = 0
+
+    def data_received(self, data: bytes) -> None:
+        self.asked += data
+        while b"\r\n\r\n" in self.asked:
+            request, _, self.asked = self.asked.partition(b"\r\n\r\n")
+            path = request.split(b" ", 2)[1]
+            if path.startswith(b"/garbage"):
+                self.send(b"no page {" * 100)
+            elif path.startswith(b"/slow"):
+                self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\na")
+            elif not path.startswith(b"/silent"):
+                self.n += 1
+                self.send(self.pages[self.n % len(self.pages)])
+
+    def send(self, body: bytes) -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: %d\r\n\r\n"
+        self.transport.write(head % len(body) + body)
+
+
+async def serve(size: int) -> None:
+    """Serves until it is ended; prints port and page size first."""
+    Answers.pages = make_pages(size)
+    server = await asyncio.get_running_loop().create_server(Answers, "127.0.0.1", 0, backlog=4096)
+    print(server.sockets[0].getsockname()[1], len(Answers.pages[0]), flush=True)
+    await server.serve_forever()
+
+
+@contextmanager
+def serving(size: int) -> Iterator[tuple[int, int]]:
+    """A server in a process of its own; its port, and the size of its pages."""
+    command = [sys.executable, __file__, "--serve", "--bytes", str(size)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        port, length = map(int, server.stdout.readline().split())
+        try:
+            yield port, length
+        finally:
+            server.terminate()
+
+
+# ---------------------------------------------------------------------------------------------- contenders
+
+
+def build_floor() -> ctypes.CDLL:
+    """Compiles multi.c; its functions release the GIL."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    library = BUILD / "multi.so"
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    config = os.environ.get("CURL_CONFIG", "curl-config")
+    flags = [
+        flag
+        for option in ("--cflags", "--libs")
+        for flag in shlex.split(
+            subprocess.run([config, option], check=True, capture_output=True, text=True).stdout
+        )
+    ]
+    source = str(ROOT / "benchmarks" / "multi.c")
+    subprocess.run([*compiler, "-O2", "-fPIC", "-shared", "-o", str(library), source, *flags], check=True)
+    floor = ctypes.CDLL(str(library))
+    floor.multi_new.restype = ctypes.c_void_p
+    floor.multi_free.argtypes = floor.multi_sweep.argtypes = [ctypes.c_void_p]
+    return floor
+
+
+@contextmanager
+def fetched_by_c(floor: ctypes.CDLL, port: int, n: int) -> Iterator[Sweep]:
+    handle = floor.multi_new(n, port)
+    assert handle
+
+    def sweep() -> None:
+        failed = floor.multi_sweep(handle)
+        assert not failed, f"{failed} fetches failed"
+
+    yield sweep
+    floor.multi_free(handle)
+
+
+@contextmanager
+def scraped(port: int, n: int, plan: _core.Plan | None) -> Iterator[Sweep]:
+    """The scraper alone, driven by this thread."""
+    endpoints = [make_endpoint(f"http://127.0.0.1:{port}/{k}", timeout=TIMEOUT) for k in range(n)]
+    with _core.Scraper() as scraper:
+
+        def sweep() -> None:
+            for endpoint in endpoints:
+                scraper.submit(endpoint, plan)
+            left = n
+            while left:
+                results = scraper.wait()
+                assert not any(result.error for result in results)
+                left -= len(results)
+
+        yield sweep
+
+
+@contextmanager
+def swept(port: int, n: int, *, read: bool) -> Iterator[Sweep]:
+    """A fleet, the plan's fields of all its snapshots read or not."""
+    targets = [sc.Target(str(k), f"http://127.0.0.1:{port}/{k}") for k in range(n)]
+    with sc.Fleet(targets, timeout=TIMEOUT) as fleet:
+
+        def sweep() -> None:
+            for result in fleet.scrape():
+                assert result.up
+                if read and (snapshot := result.snapshot):
+                    for group in PLAN_GROUPS:
+                        for _ in getattr(snapshot, group):
+                            pass
+
+        yield sweep
+
+
+def measure(floor: ctypes.CDLL, port: int, n: int, rounds: int) -> dict[str, list[float]]:
+    """Microseconds of CPU a scrape, for each contender and round."""
+    with ExitStack() as stack:
+        contenders = {
+            "curl_multi in C, bodies thrown away": stack.enter_context(fetched_by_c(floor, port, n)),
+            "Scraper, bodies kept": stack.enter_context(scraped(port, n, None)),
+            "Scraper, folded by the plan": stack.enter_context(scraped(port, n, sglang.plan())),
+            "Fleet.scrape()": stack.enter_context(swept(port, n, read=False)),
+            "Fleet.scrape(), 15 fields read": stack.enter_context(swept(port, n, read=True)),
+        }
+        repeats = max(1, 200 // n)
+        found: dict[str, list[float]] = {name: [] for name in contenders}
+        for sweep in contenders.values():  # connections are opened, pages known
+            sweep()
+            sweep()
+        for _ in range(rounds):
+            for name, sweep in contenders.items():
+                began = time.process_time()
+                for _ in range(repeats):
+                    sweep()
+                found[name].append((time.process_time() - began) / (n * repeats) * 1e6)
+    return found
+
+
+# -------------------------------------------------------------------------------------------------- broken
+
+
+def broken_urls(port: int, n: int) -> list[str]:
+    """Silent, slow and refusing targets, and such as answer garbage."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        closed = listener.getsockname()[1]
+    kinds = [f"http://127.0.0.1:{port}/{what}" for what in ("silent", "slow", "garbage")]
+    kinds.append(f"http://127.0.0.1:{closed}")
+    return [f"{kinds[k % len(kinds)]}/{k}" for k in range(n)]
+
+
+def measure_broken(port: int, n: int, rounds: int) -> tuple[list[float], list[float]]:
+    """Seconds until the last healthy target has answered: where all are, and where a tenth is broken."""
+    targets = [sc.Target(str(k), f"http://127.0.0.1:{port}/{k}") for k in range(n)]
+    healthy = targets[: n - n // 10]
+    urls = broken_urls(port, n // 10)
+    mixed = [*healthy, *(sc.Target(f"broken {k}", url) for k, url in enumerate(urls))]
+    mixed.sort(key=lambda target: hash(target.instance_id))
+    times: tuple[list[float], list[float]] = ([], [])
+    with sc.Fleet(targets, timeout=TIMEOUT) as whole, sc.Fleet(mixed, timeout=BROKEN_TIMEOUT) as partly:
+        for n_before in range(rounds + 1):
+            for fleet, into in zip((whole, partly), times, strict=True):
+                ended = [
+                    result.elapsed
+                    for result in fleet.scrape()
+                    if not result.target.instance_id.startswith("b")
+                ]
+                if n_before:  # the first opens the connections
+                    into.append(max(ended))
+    return times
+
+
+# -------------------------------------------------------------------------------------------------- report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--targets", type=int, nargs="+", default=[1, 200, 1000], metavar="N")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--bytes", type=int, default=60_000, help="size of a page, at least")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve:
+        asyncio.run(serve(args.bytes))
+        return
+    floor = build_floor()
+    print("python", os.path.relpath(__file__), *sys.argv[1:])
+    print(f"Python {platform.python_version()}, {_core.CURL_VERSION}, {os.cpu_count()} CPUs")
+    with serving(args.bytes) as (port, size):
+        print(f"pages of {size:,} bytes, medians of {args.rounds} rounds by turns")
+        for n in args.targets:
+            print(f"\n{n} target{'s' if n > 1 else ''}{'µs of CPU a scrape':>45}   times the floor")
+            found = measure(floor, port, n, args.rounds)
+            least = next(iter(found.values()))
+            for name, times in found.items():
+                ratio = statistics.median(mine / its for mine, its in zip(times, least, strict=True))
+                print(f"  {name:38}{statistics.median(times):15.1f}{ratio:18.2f}")
+        n = max(args.targets)
+        if n >= 10:
+            whole, partly = (statistics.median(times) for times in measure_broken(port, n, args.rounds))
+            print(f"\nof {n} targets a tenth broken: the others have answered after {partly:.3f} s,")
+            print(f"of {n} healthy ones all after {whole:.3f} s: {partly / whole:.2f} times as long")
+
+
+if __name__ == "__main__":
+    main()
