@@ -76,10 +76,11 @@ static const sgc_label *labels_ordered(folder *f, const sgc__sample *s)
 {
     const sgc_label **list = sgc__arena_alloc(&f->scratch, s->n_labels, sizeof *list);
     sgc_label *labels = sgc__arena_alloc(&f->scratch, s->n_labels, 2 * sizeof *labels);
-    sgc_label *ordered = labels + s->n_labels;
+    sgc_label *ordered;
 
     if (!list || !labels)
         return NULL;
+    ordered = labels + s->n_labels;
     for (uint32_t i = 0; i < s->n_labels; i++) {
         labels[i] = sgc__label_at(s, i);
         list[i] = &labels[i];

@@ -232,6 +232,8 @@ sgc_status sgc__parser_run(sgc__parser *ps, const char *data, size_t len, const 
     r.om = ps->options.format == SGC_FORMAT_OPENMETRICS;
     r.strict = r.om && options->strict;
     r.short_numbers = options->limits.number_length >= 16;
+    if (!sgc__labels_room(ps, 0)) /* so that there is an array even where no label is */
+        return sgc__fail_memory(err);
     if (r.strict && !(ps->strict = sgc__strict_new()))
         return sgc__fail_memory(err);
     (void)(r.om ? openmetrics_read(&r, data) : text_read(&r, data));

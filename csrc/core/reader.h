@@ -50,6 +50,8 @@ bool sgc__value_token_read(sgc_str token, bool om, double *value);
 const char *sgc__rest_read(sgc__reader *r, const char *p, sgc__sample *s);
 /* Counts the sample and hands it on; its family is known. */
 const char *sgc__sample_emit(sgc__reader *r, const char *p, sgc__sample *s);
+/* Room for label n of a line; false: out of memory. */
+bool sgc__labels_room(sgc__parser *ps, size_t n);
 /* A whole sample line, handed to the receiver. */
 const char *sgc__sample_read(sgc__reader *r, const char *p);
 

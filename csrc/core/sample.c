@@ -121,6 +121,15 @@ bool sgc__label_less(const void *a, const void *b)
     return sgc__str_order((*first)->name, (*second)->name) < 0;
 }
 
+/* Where the label stands: its name, or its value where escapes of the name were
+ * resolved, so that it is no longer on the page. */
+static const char *label_place(const sgc__parser *ps, const sgc_label *label)
+{
+    bool on_page = label->name.ptr >= ps->data && label->name.ptr < ps->end;
+
+    return on_page ? label->name.ptr : label->value.ptr;
+}
+
 /* A label whose name another one has too, the later of the two. Names that rise,
  * as every SGLang page has them, are seen to be unique in passing. */
 static const char *duplicate_find(sgc__reader *r, const sgc_label *labels, size_t n)
@@ -143,11 +152,11 @@ static const char *duplicate_find(sgc__reader *r, const sgc_label *labels, size_
     sgc__sort(list, n, sizeof *list, sgc__label_less);
     for (i = 1; i < n; i++)
         if (sgc__eq(list[i - 1]->name, list[i]->name))
-            return list[i - 1] > list[i] ? list[i - 1]->name.ptr : list[i]->name.ptr;
+            return label_place(ps, list[i - 1] > list[i] ? list[i - 1] : list[i]);
     return NULL;
 }
 
-static bool labels_room(sgc__parser *ps, size_t n)
+bool sgc__labels_room(sgc__parser *ps, size_t n)
 {
     size_t room;
     sgc_label *labels;
@@ -176,7 +185,7 @@ static const char *label_read(sgc__reader *r, const char *p, size_t base, size_t
 
     if (n >= limits->labels_per_sample || n >= UINT16_MAX)
         return limit_fail(r, "labels_per_sample", limits->labels_per_sample, p);
-    if (!labels_room(ps, base + n))
+    if (!sgc__labels_room(ps, base + n))
         return sgc__reader_no_memory(r);
     label = &ps->labels[base + n];
     p = sgc__scan_label(p, ps->end, !r->om, label, &escaped, &fault);

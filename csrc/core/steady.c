@@ -157,14 +157,21 @@ static bool targets_make(sgc_steady *steady, const feed_log *log)
     return true;
 }
 
+/* A copy of the page, which has a place even where it is empty. */
+static bool page_keep(sgc_steady *steady, const char *data, size_t len)
+{
+    sgc__buf_reset(&steady->page);
+    return sgc__buf_reserve(&steady->page, len + 1) == SGC_OK &&
+           sgc__buf_append(&steady->page, data, len) == SGC_OK;
+}
+
 /* Keeps what the page taught, where it can be used: without memory for it the
  * next page is read in full again. */
 static void remember(sgc_steady *steady, const student *student, const feed_log *log, const char *data,
                      size_t len, const sgc_options *options)
 {
-    sgc__buf_reset(&steady->page);
-    steady->learned = student->usable && !log->spoiled &&
-                      sgc__buf_append(&steady->page, data, len) == SGC_OK && targets_make(steady, log);
+    steady->learned =
+        student->usable && !log->spoiled && page_keep(steady, data, len) && targets_make(steady, log);
     steady->asked = *options;
     if (!steady->learned)
         sgc__folder_free(&steady->folder);

@@ -206,6 +206,7 @@ static const broken broken_pages[] = {
     {TEXT, "a{x:y=\"1\"} 1\n", 1, 4, "expected = after a label name"},
     {TEXT, "a{x=\"1\",x=\"2\"} 1\n", 1, 9, "duplicate label"},
     {TEXT, "a{x=\"1\",b=\"\",x=\"2\",y=\"3\"} 1\n", 1, 14, "duplicate label"},
+    {TEXT, "a{\"\\\\\"=\"\",\"\\\\\"=\"\"} 1\n", 1, 17, "duplicate label"},
     {TEXT, "a{__name__=\"b\"} 1\n", 1, 3, "__name__ is not a label of the page"},
     {TEXT, "a{x=\"1\n\"} 1\n", 1, 7, "line ends inside quotes"},
     {TEXT, "a{x=\"1", 1, 7, "page ends inside quotes"},
