@@ -251,6 +251,16 @@ static const char *exemplar_check(const sgc__sample *s, sgc_type type, sgc_str s
 
 /* ----------------------------------------------------------------- metrics */
 
+/* A value as it reads, however it is spelled; false: no memory. */
+static bool value_append(sgc__buf *key, const sgc_label *label)
+{
+    if (sgc__buf_reserve(key, label->value.len) != SGC_OK)
+        return false;
+    if (label->value.len)
+        key->len += sgc_unescape(label->value, key->ptr + key->len);
+    return true;
+}
+
 /* The labels in key order, without `skip`, as text that tells sets apart. */
 static bool key_build(sgc__buf *key, sgc__arena *arena, const sgc__sample *s, sgc_str skip)
 {
@@ -270,8 +280,7 @@ static bool key_build(sgc__buf *key, sgc__arena *arena, const sgc__sample *s, sg
         if (skip.len && sgc__eq(label->name, skip))
             continue;
         ok = sgc__buf_append(key, label->name.ptr, label->name.len) == SGC_OK &&
-             sgc__buf_append(key, "\xff", 1) == SGC_OK &&
-             sgc__buf_append(key, label->value.ptr, label->value.len) == SGC_OK &&
+             sgc__buf_append(key, "\xff", 1) == SGC_OK && value_append(key, label) &&
              sgc__buf_append(key, "\xfe", 1) == SGC_OK;
     }
     return ok;
