@@ -142,6 +142,7 @@ _OPENMETRICS: dict[str, tuple[bytes, ...]] = {
     "timestamp-fraction": (b"a 1 5.5\n", b"a 1 1e3\n"),
     "timestamp-words": (b"a 1 NaN\n", b"a 1 +Inf\n"),
     "timestamp-range": (b"a 1 1e20\n",),
+    "timestamp-tab": (b"a 1 0.\t5\n",),
     "timestamp-quote": (b'a 1 16"00\n',),
     "more-tokens": (b"a 1 2 3\n",),
     "exemplar": (COUNTER + b'a_total 1 # {x="1"} 1\n', COUNTER + b'a_total 1 5 # {x="1"} 2 3\n'),

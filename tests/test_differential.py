@@ -171,6 +171,7 @@ OPENMETRICS_CLIENT_READS_MORE = [
     Rule("hash", last_line(r"^#\S+ ")),
     Rule("colon-label", last_line_outside_quotes(r"[{,]\w*:[\w:]*=")),
     Rule("words", last_line_outside_quotes(r"(?i)\s[-+]?(?:nan|inf|infinity)(?:\s|$)")),
+    Rule("timestamp-tab", last_line_outside_quotes(r" \d*\.\s\d")),
     Rule("timestamp-quote", last_line_outside_quotes(r'\s[\d.]*"')),
     Rule("same-series", _series_twice),
     Rule("bound-blanks", last_line(r'(?:le|quantile)="(?:\s|[^"]*\s")')),
