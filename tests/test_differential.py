@@ -72,10 +72,12 @@ CLIENT_READS_MORE = [
     Rule("bad-name", _bad_name),
     Rule("other-blanks", holds(OTHER_BLANK)),
     Rule("nul-name", holds(r"^[^\"]*\x00")),
+    Rule("nul-comment", holds(r"^\s*#.*\x00")),
     Rule("leading-comma", outside_quotes(r"\{[ \t]*,")),
     Rule("blank-comma", outside_quotes(r",[ \t]+,")),
     Rule("no-label-value", outside_quotes(r"[{,][^\"=,]*=[ \t]*[,}]")),
     Rule("colon-label", outside_quotes(r"[{,]\s*\w*:[\w:]*\s*=")),
+    Rule("escape-in-label", outside_quotes(r"\w\\n\s*=")),
     Rule("lone-word", holds(r"(?i)^\s*\w?[-+]?(?:nan|inf|infinity)\s*$")),
     Rule("timestamp-fraction", behind_value(rb"[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?")),
     Rule("timestamp-words", behind_value(rb"(?i:[-+]?(?:nan|inf|infinity))")),
@@ -88,7 +90,7 @@ CLIENT_READS_MORE = [
 
 CLIENT_READS_LESS = [
     Rule("reserved-label", outside_quotes(r"[{,]\s*__\w*\s*=")),
-    Rule("hash-type", holds(r"^\s*#(?:\S+\s+(?:TYPE|HELP)\s|\s*(?:TYPE|HELP)[\v\f\r])")),
+    Rule("hash-type", holds(r"^\s*#.*(?:TYPE|HELP)\s")),
     Rule("type-alone", holds(r"^\s*#\s*TYPE\s*$")),
 ]
 """Text that we take and prometheus_client does not."""
@@ -168,7 +170,7 @@ def _info_times(data: bytes) -> bool:
 
 OPENMETRICS_CLIENT_READS_MORE = [
     Rule("other-blanks", last_line(OTHER_BLANK)),
-    Rule("blanks-in-labels", last_line_outside_quotes(r"[{,=]\s|\s[=,}]")),
+    Rule("blanks-in-labels", last_line_outside_quotes(r"[{,=]\s|\s[{=,}]")),
     Rule("blanks-before-exemplar", last_line_outside_quotes(r"\s\s#")),
     Rule("blanks-in-metadata", last_line(r"^#\s.*\s\s|^#\s\s")),
     Rule("no-blank", last_line_outside_quotes(r"^[^}]*\}[^ ]")),
@@ -178,14 +180,14 @@ OPENMETRICS_CLIENT_READS_MORE = [
     Rule("timestamp-tab", last_line_outside_quotes(r" \d*(?:\s\.|\.\s)\d")),
     Rule("timestamp-quote", last_line_outside_quotes(r'\s[\d.]*"')),
     Rule("same-series", _series_twice),
-    Rule("bound-blanks", last_line(r'(?:le|quantile)="(?:\s|[^"]*\s")')),
+    Rule("bound-text", last_line(r'(?:le|quantile)="(?:\s|[^"]*(?:\s"|_))')),
 ]
 """OpenMetrics that prometheus_client takes and strict reading does not."""
 
 OPENMETRICS_CLIENT_READS_LESS = [
     Rule("reserved-label", outside_quotes(r"[{,]__\w*=")),
     Rule("info-times", _info_times),
-    Rule("timestamp-kinds", holds(r"\} \S+ \d+[eE]\d+\n")),
+    Rule("timestamp-kinds", holds(r" (?:\d+[eE]\d+|\.\d+)\n")),
 ]
 """OpenMetrics that strict reading takes and prometheus_client does not."""
 
