@@ -284,8 +284,8 @@ size_t sgc_scraper_pending(sgc_scraper *scraper)
 static void conclude(hub *hub, sgc__transfer *transfer)
 {
     sgc__heap_remove(&hub->deadlines, transfer);
-    sgc__list_remove(&transfer->queue);
     pthread_mutex_lock(&hub->lock);
+    sgc__list_remove(&transfer->queue); /* cancelled at once, it is still among the incoming */
     sgc__roster_remove(&hub->roster, transfer);
     sgc__list_remove(&transfer->cancelled);
     pthread_mutex_unlock(&hub->lock);
