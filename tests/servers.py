@@ -46,20 +46,30 @@ def silence(request: Request, connection: socket.socket) -> None:
         pass
 
 
+def _hung_up(connection: socket.socket) -> bool:
+    """Whether the client has closed, even where the thread that answers has not seen it yet."""
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 class Server:
     """Answers on 127.0.0.1, a thread a connection, and remembers what it was asked.
 
     Attributes:
         requests: every request, in the order of arrival.
         opened, closed: connections so far.
-        most: requests that were being answered at one time.
+        most: requests that were being answered at one time, for clients that had not hung up.
     """
 
     def __init__(self, reply: bytes | Answer) -> None:
         self.reply = reply
         self.requests: list[Request] = []
         self.opened = self.closed = self.most = 0
-        self._answering = 0
+        self._answering: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._connections: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
@@ -92,13 +102,13 @@ class Server:
             while (request := _read_request(lines)) is not None:
                 with self._lock:
                     self.requests.append(request)
-                    self._answering += 1
-                    self.most = max(self.most, self._answering)
+                    self._answering.add(connection)
+                    self.most = max(self.most, sum(not _hung_up(other) for other in self._answering))
                 try:
                     sent = self.reply if isinstance(self.reply, bytes) else self.reply(request, connection)
                 finally:
                     with self._lock:
-                        self._answering -= 1
+                        self._answering.discard(connection)
                 if sent is None:
                     break
                 connection.sendall(sent)
