@@ -21,7 +21,9 @@ void sgc__families_free(sgc__families *families)
 
 size_t sgc__families_find(const sgc__families *families, sgc_str name)
 {
-    return sgc__index_find(&families->index, name, name_at, families);
+    uint64_t hash;
+
+    return sgc__index_find(&families->index, name, &hash, name_at, families);
 }
 
 static bool grow(sgc__families *families)
@@ -38,14 +40,15 @@ static bool grow(sgc__families *families)
 
 size_t sgc__families_take(sgc__families *families, sgc_str name)
 {
-    size_t found = sgc__families_find(families, name);
+    uint64_t hash;
+    size_t found = sgc__index_find(&families->index, name, &hash, name_at, families);
 
     if (found != SIZE_MAX)
         return found;
     if (families->n == families->room && !grow(families))
         return SIZE_MAX;
     families->list[families->n] = (sgc__family){.name = name.ptr, .name_len = (uint32_t)name.len};
-    if (!sgc__index_add(&families->index, name, name_at, families))
+    if (!sgc__index_add(&families->index, hash, name_at, families))
         return SIZE_MAX;
     return families->n++;
 }

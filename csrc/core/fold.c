@@ -26,7 +26,8 @@ sgc_str sgc__entry_key(const void *owner, size_t i)
 
 size_t sgc__row_take(sgc__arena *arena, table *t, sgc_str key, size_t size, sgc__key_at key_at, bool *fresh)
 {
-    size_t found = sgc__index_find(&t->index, key, key_at, t);
+    uint64_t hash;
+    size_t found = sgc__index_find(&t->index, key, &hash, key_at, t);
     sgc_str copy;
 
     *fresh = found == SIZE_MAX;
@@ -45,7 +46,7 @@ size_t sgc__row_take(sgc__arena *arena, table *t, sgc_str key, size_t size, sgc_
         return SIZE_MAX;
     memset((char *)t->list + t->n * size, 0, size);
     memcpy((char *)t->list + t->n * size, &copy, sizeof copy);
-    if (!sgc__index_add(&t->index, copy, key_at, t))
+    if (!sgc__index_add(&t->index, hash, key_at, t))
         return SIZE_MAX;
     return t->n++;
 }

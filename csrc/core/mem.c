@@ -182,24 +182,29 @@ static uint64_t mix(uint64_t a, uint64_t b)
     return low ^ high;
 }
 
-static uint64_t read_word(const unsigned char *ptr, size_t len)
+static uint64_t read_word(const unsigned char *ptr)
 {
-    uint64_t word = 0;
+    uint64_t word;
 
-    memcpy(&word, ptr, len < 8 ? len : 8);
+    memcpy(&word, ptr, sizeof word);
     return word;
 }
 
 uint64_t sgc__hash(const void *data, size_t len)
 {
     const unsigned char *ptr = data;
-    uint64_t hash;
+    uint64_t hash, low = 0, high = 0;
 
     pthread_once(&seed_once, seed_init);
     hash = seed[0] ^ len;
-    for (; len >= 8; ptr += 8, len -= 8)
-        hash = mix(hash ^ read_word(ptr, 8), seed[1] | 1);
-    if (len)
-        hash = mix(hash ^ read_word(ptr, len), seed[1] | 1);
+    for (; len > 16; ptr += 16, len -= 16)
+        hash = mix(read_word(ptr) ^ seed[1], read_word(ptr + 8) ^ hash);
+    if (len >= 8) {
+        low = read_word(ptr);
+        high = read_word(ptr + len - 8);
+    } else if (len) {
+        memcpy(&low, ptr, len);
+    }
+    hash = mix(low ^ seed[1], high ^ hash);
     return mix(hash ^ 0x9e3779b97f4a7c15u, seed[0] | 1);
 }

@@ -62,7 +62,8 @@ static sgc_str name_at(const void *owner, size_t position)
 
 uint32_t sgc__plan_find(const sgc_plan *plan, sgc_str name)
 {
-    size_t found = sgc__index_find(&plan->index, name, name_at, plan);
+    uint64_t hash;
+    size_t found = sgc__index_find(&plan->index, name, &hash, name_at, plan);
 
     return found == SIZE_MAX ? SGC__NO_WANT : plan->names[found].first;
 }
@@ -131,12 +132,13 @@ static sgc_str full_name(sgc_plan *plan, sgc_str prefix, sgc_str name)
 /* Puts the want at the end of its name's chain; the rooms have been made. */
 static bool want_add(sgc_plan *plan, sgc_str name, uint32_t rank)
 {
-    size_t found = sgc__index_find(&plan->index, name, name_at, plan);
+    uint64_t hash;
+    size_t found = sgc__index_find(&plan->index, name, &hash, name_at, plan);
     uint32_t *link;
 
     if (found == SIZE_MAX) {
         plan->names[plan->n_names] = (sgc__wanted_name){name, SGC__NO_WANT};
-        if (!sgc__index_add(&plan->index, name, name_at, plan))
+        if (!sgc__index_add(&plan->index, hash, name_at, plan))
             return false;
         found = plan->n_names++;
     }
@@ -185,8 +187,10 @@ static void roll_back(sgc_plan *plan, size_t n_names, size_t n_wants)
         *link = SGC__NO_WANT;
     }
     sgc__index_clear(&plan->index);
-    for (plan->n_names = 0; plan->n_names < n_names; plan->n_names++)
-        sgc__index_add(&plan->index, plan->names[plan->n_names].name, name_at, plan);
+    for (plan->n_names = 0; plan->n_names < n_names; plan->n_names++) {
+        sgc_str name = plan->names[plan->n_names].name;
+        sgc__index_add(&plan->index, sgc__hash(name.ptr, name.len), name_at, plan);
+    }
 }
 
 static sgc_status extract_check(const sgc_extract *extract, sgc_error *err)

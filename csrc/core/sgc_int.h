@@ -138,10 +138,12 @@ typedef struct sgc__index {
 
 typedef sgc_str (*sgc__key_at)(const void *owner, size_t position);
 
-/* The position of the key, or SIZE_MAX. */
-size_t sgc__index_find(const sgc__index *index, sgc_str key, sgc__key_at key_at, const void *owner);
-/* Files position `index->n`, whose key no other position has; false: no memory. */
-bool sgc__index_add(sgc__index *index, sgc_str key, sgc__key_at key_at, const void *owner);
+/* The position of the key, or SIZE_MAX; *hash is its hash. */
+size_t sgc__index_find(const sgc__index *index, sgc_str key, uint64_t *hash, sgc__key_at key_at,
+                       const void *owner);
+/* Files position `index->n`, whose key has that hash and is no other position's;
+ * false: no memory. */
+bool sgc__index_add(sgc__index *index, uint64_t hash, sgc__key_at key_at, const void *owner);
 void sgc__index_clear(sgc__index *index); /* empties, keeps the memory */
 void sgc__index_free(sgc__index *index);
 

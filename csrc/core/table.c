@@ -3,22 +3,27 @@
  */
 #include "sgc_int.h"
 
-/* The slot that holds the key, or the free one where it would go. */
-static size_t slot_of(const sgc__index *index, sgc_str key, sgc__key_at key_at, const void *owner)
+size_t sgc__index_find(const sgc__index *index, sgc_str key, uint64_t *hash, sgc__key_at key_at,
+                       const void *owner)
 {
     size_t mask = index->n_slots - 1;
-    size_t slot = (size_t)sgc__hash(key.ptr, key.len) & mask;
 
-    while (index->slots[slot] && !sgc__eq(key_at(owner, index->slots[slot] - 1), key))
-        slot = (slot + 1) & mask;
-    return slot;
+    *hash = sgc__hash(key.ptr, key.len);
+    if (!index->n)
+        return SIZE_MAX;
+    for (size_t slot = (size_t)*hash & mask; index->slots[slot]; slot = (slot + 1) & mask)
+        if (sgc__eq(key_at(owner, index->slots[slot] - 1), key))
+            return index->slots[slot] - 1;
+    return SIZE_MAX;
 }
 
-size_t sgc__index_find(const sgc__index *index, sgc_str key, sgc__key_at key_at, const void *owner)
+static void file(sgc__index *index, uint64_t hash, size_t position)
 {
-    uint32_t held = index->n ? index->slots[slot_of(index, key, key_at, owner)] : 0;
+    size_t mask = index->n_slots - 1, slot = (size_t)hash & mask;
 
-    return held ? held - 1 : SIZE_MAX;
+    while (index->slots[slot])
+        slot = (slot + 1) & mask;
+    index->slots[slot] = (uint32_t)position + 1;
 }
 
 /* Doubles the table and files every position again. */
@@ -29,20 +34,22 @@ static bool grow(sgc__index *index, sgc__key_at key_at, const void *owner)
     wide.slots = sgc__alloc(wide.n_slots, sizeof *wide.slots);
     if (!wide.slots)
         return false;
-    for (size_t i = 0; i < index->n; i++)
-        wide.slots[slot_of(&wide, key_at(owner, i), key_at, owner)] = (uint32_t)i + 1;
+    for (size_t i = 0; i < index->n; i++) {
+        sgc_str key = key_at(owner, i);
+        file(&wide, sgc__hash(key.ptr, key.len), i);
+    }
     sgc__release(index->slots);
     *index = wide;
     return true;
 }
 
-bool sgc__index_add(sgc__index *index, sgc_str key, sgc__key_at key_at, const void *owner)
+bool sgc__index_add(sgc__index *index, uint64_t hash, sgc__key_at key_at, const void *owner)
 {
     if (index->n >= UINT32_MAX - 1)
         return false;
     if (index->n * 4 >= index->n_slots * 3 && !grow(index, key_at, owner))
         return false;
-    index->slots[slot_of(index, key, key_at, owner)] = (uint32_t)++index->n;
+    file(index, hash, index->n++);
     return true;
 }
 
