@@ -113,7 +113,7 @@ static bool value_feed(folder *f, gather *g, const sgc_extract *x, const sgc__sa
         return feed_note(f, g, g->last, SGC__PART_ENTRY);
     }
     m = (measure *)g->series.list + g->last;
-    if (!sgc__lowest_read(f, s, x, lowest))
+    if (!sgc__lowest_read(f, s, g->lowest, x->n_lowest, lowest))
         return false;
     if (m->line && !sgc__is_lower(lowest, m->lowest))
         return true;
@@ -134,7 +134,7 @@ static bool value_take(folder *f, gather *g, const sgc_extract *x, const sgc__sa
     if (!x->n_without) {
         g->last = sgc__row_take(&f->scratch, &g->entries, by, sizeof(entry), sgc__entry_key, &fresh);
     } else {
-        if (!sgc__key_build(f, s, x->without, x->n_without, false))
+        if (!sgc__key_build(f, s, &g->key))
             return false;
         g->last = sgc__row_take(&f->scratch, &g->series, (sgc_str){f->key.ptr, f->key.len}, sizeof *m,
                                 sgc__measure_key, &fresh);
@@ -167,9 +167,11 @@ static bool bucket_push(folder *f, histogram *h, double bound, double count)
 }
 
 /* A new series: its group, rank and entry are told by its labels once. */
-static bool histogram_start(folder *f, histogram *h, const sgc_extract *x, const sgc__sample *s)
+static bool histogram_start(folder *f, const gather *g, histogram *h, const sgc_extract *x,
+                            const sgc__sample *s)
 {
     sgc_str by = x->by.len ? sgc__value_of(f, s, x->by) : SGC__STR("");
+    key_rule group = {.without = x->without, .n_without = x->n_without, .without_le = true};
 
     h->sum = NAN;
     if (!by.ptr || !(h->by = sgc__arena_copy(&f->scratch, by)).ptr)
@@ -177,7 +179,7 @@ static bool histogram_start(folder *f, histogram *h, const sgc_extract *x, const
     h->group = h->key;
     if (!x->n_without)
         return true;
-    if (!sgc__key_build(f, s, x->without, x->n_without, true) || !sgc__lowest_read(f, s, x, h->lowest))
+    if (!sgc__key_build(f, s, &group) || !sgc__lowest_read(f, s, g->lowest, x->n_lowest, h->lowest))
         return false;
     h->group = sgc__arena_copy(&f->scratch, (sgc_str){f->key.ptr, f->key.len});
     return h->group.ptr != NULL;
@@ -240,20 +242,27 @@ static bool histogram_feed(folder *f, gather *g, const sgc__sample *s)
     return bucket_push(f, h, bound, s->value) && feed_note(f, g, g->last, (int64_t)h->n - 1);
 }
 
+static bool row_has_key(const gather *g, size_t row, sgc_str key)
+{
+    return row < g->series.n && sgc__eq(histogram_key(&g->series, row), key);
+}
+
 static bool histogram_take(folder *f, gather *g, const sgc_extract *x, const sgc__sample *s)
 {
-    sgc_str key;
+    size_t next = g->last + 1 < g->series.n ? g->last + 1 : 0;
     bool fresh = false;
+    sgc_str key;
 
     if (g->part == SGC__PART_NONE)
         return true; /* a summary's quantile: no one can combine those */
-    if (!sgc__key_build(f, s, NULL, 0, true))
+    if (!sgc__key_build(f, s, &g->key))
         return false;
     key = (sgc_str){f->key.ptr, f->key.len};
-    if (g->last >= g->series.n ||
-        !sgc__eq(histogram_key(&g->series, g->last), key)) /* else its count behind its buckets */
+    if (row_has_key(g, next, key)) /* sums, buckets and counts have the series in one order */
+        g->last = next;
+    else if (!row_has_key(g, g->last, key)) /* else its count behind its buckets */
         g->last = sgc__row_take(&f->scratch, &g->series, key, sizeof(histogram), histogram_key, &fresh);
-    if (g->last == SIZE_MAX || (fresh && !histogram_start(f, (histogram *)g->series.list + g->last, x, s)))
+    if (g->last == SIZE_MAX || (fresh && !histogram_start(f, g, (histogram *)g->series.list + g->last, x, s)))
         return false;
     g->last_at = f->n_samples;
     return histogram_feed(f, g, s);
@@ -389,15 +398,18 @@ static void shape_learn(gather *g, const sgc_extract *x, const sgc__sample *s, s
 
     g->shape = s->shape;
     g->decisive = 0;
-    for (uint32_t i = 0; i < s->n_labels; i++) /* a row a series, or a group of repeats */
-        if (histogram || (x->n_without && !sgc__contains(x->without, x->n_without, sgc__label_at(s, i).name)))
-            g->decisive |= sgc__label_bit(i);
+    if (histogram || x->n_without) { /* a row a series, or a group of repeats */
+        g->key = histogram ? (key_rule){.without_le = true}
+                           : (key_rule){.without = x->without, .n_without = x->n_without};
+        sgc__key_learn(&g->key, s);
+        g->decisive = g->key.labels;
+    }
     if (histogram) {
         g->part = part_of((sgc_str){s->name.ptr + family.len, s->name.len - family.len});
         g->le = sgc__label_find(s, SGC__STR("le"));
-        if (g->le < 63)
-            g->decisive &= ~sgc__label_bit(g->le);
     }
+    for (size_t i = 0; i < x->n_lowest; i++)
+        g->lowest[i] = sgc__label_find(s, x->lowest[i]);
     g->decisive |= sgc__label_place(s, x->by);
     for (size_t i = 0; i < x->n_where; i++)
         g->decisive |= sgc__label_place(s, x->where[i].label);

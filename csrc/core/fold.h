@@ -47,6 +47,15 @@ typedef struct {
     size_t room;
 } bounds_seen;
 
+/* Which labels of a sample its key is made of. */
+typedef struct {
+    const sgc_str *without; /* not these */
+    size_t n_without;
+    bool without_le;
+    uint64_t labels; /* the others, as a set, in samples of the gather's shape; */
+    bool in_order;   /* false: not known, or the labels stand otherwise than a key has them */
+} key_rule;
+
 /* What the answer has for one value of the `by` label. */
 typedef struct {
     sgc_str key;
@@ -68,14 +77,16 @@ typedef struct {
     uint32_t rank; /* of the name that counts so far */
     table series;  /* histograms, or measures where `without` is used */
     table entries;
-    size_t last;        /* where the last sample that was taken went: a row of series, or an entry */
-    uint64_t last_at;   /* and its number on the page; 0: none */
-    uint64_t shape;     /* of the samples that the next three are true of */
-    uint64_t decisive;  /* labels that tell into which row a sample goes, or whether into any */
-    uint32_t le;        /* histograms: the place of le, or UINT32_MAX */
-    int part;           /* histograms: SGC__PART_BUCKET, _SUM, _COUNT or _NONE */
-    bounds_seen bounds; /* of the series before, in page order */
-    const char *reason; /* why the slot will be absent */
+    size_t last;       /* where the last sample that was taken went: a row of series, or an entry */
+    uint64_t last_at;  /* and its number on the page; 0: none */
+    uint64_t shape;    /* of the samples that the next ones are true of */
+    uint64_t decisive; /* labels that tell into which row a sample goes, or whether into any */
+    key_rule key;      /* of that row */
+    uint32_t le;       /* histograms: the place of le, or UINT32_MAX */
+    uint32_t lowest[SGC__LOWEST_MAX]; /* the places of the extract's, or UINT32_MAX */
+    int part;                         /* histograms: SGC__PART_BUCKET, _SUM, _COUNT or _NONE */
+    bounds_seen bounds;               /* of the series before, in page order */
+    const char *reason;               /* why the slot will be absent */
     bool bounds_differ;
 } gather;
 
@@ -166,12 +177,14 @@ uint64_t sgc__label_place(const sgc__sample *s, sgc_str name);
 /* A label's value with escapes resolved, "" where there is none; ptr NULL: no memory. */
 sgc_str sgc__plain_value(folder *f, const sgc_label *label);
 sgc_str sgc__value_of(folder *f, const sgc__sample *s, sgc_str name);
-/* Builds the key of a sample in f->key: every label that is not empty, not in
- * `without` and not `le` where that is left out. False: no memory. */
-bool sgc__key_build(folder *f, const sgc__sample *s, const sgc_str *without, size_t n_without, bool skip_le);
-/* Ranks to compare by: an absent label is 0, one that is no number comes last.
+/* Tells the rule where the labels stand in samples of this one's shape. */
+void sgc__key_learn(key_rule *rule, const sgc__sample *s);
+/* Builds the key of a sample in f->key, of the rule's labels that are not empty.
  * False: no memory. */
-bool sgc__lowest_read(folder *f, const sgc__sample *s, const sgc_extract *x, double *lowest);
+bool sgc__key_build(folder *f, const sgc__sample *s, const key_rule *rule);
+/* Ranks to compare by, of the labels at n places: an absent label is 0, one that
+ * is no number comes last. False: no memory. */
+bool sgc__lowest_read(folder *f, const sgc__sample *s, const uint32_t *places, size_t n, double *lowest);
 bool sgc__is_lower(const double *a, const double *b);
 /* Does the sample pass every condition? *failed: no memory. */
 bool sgc__sample_passes(folder *f, const sgc__sample *s, const sgc_extract *x, bool *failed);

@@ -50,24 +50,44 @@ uint64_t sgc__label_place(const sgc__sample *s, sgc_str name)
     return place == UINT32_MAX ? 0 : sgc__label_bit(place);
 }
 
-/* Appends a label to the key, between bytes that no UTF-8 text has; there is
- * room for its text as it stands on the page. */
+/* ------------------------------------------------------------------- keys */
+
+/* A key has the labels in order of their names, each as pages mostly write it,
+ * name="value" and a comma. A name or value that holds a quote could be taken for
+ * more than one label so: it stands between bytes that no UTF-8 text has. */
+
+static bool rule_takes(const key_rule *rule, sgc_str name)
+{
+    return !(rule->without_le && sgc__eq(name, SGC__STR("le"))) &&
+           !sgc__contains(rule->without, rule->n_without, name);
+}
+
+static char *put(char *p, const char *text, size_t len)
+{
+    memcpy(p, text, len);
+    return p + len;
+}
+
+/* There is room for it. */
 static void key_append(folder *f, const sgc_label *label)
 {
     char *p = f->key.ptr + f->key.len;
 
     if (!label->value.len)
         return;
-    memcpy(p, label->name.ptr, label->name.len);
-    p += label->name.len;
-    *p++ = '\xff';
-    if (label->escaped) {
-        p += sgc_unescape(label->value, p);
+    if (label->escaped || memchr(label->name.ptr, '"', label->name.len)) {
+        *p++ = '\xff';
+        p = put(p, label->name.ptr, label->name.len);
+        *p++ = '\xff';
+        p += label->escaped ? sgc_unescape(label->value, p)
+                            : (size_t)(put(p, label->value.ptr, label->value.len) - p);
+        *p++ = '\xff';
     } else {
-        memcpy(p, label->value.ptr, label->value.len);
-        p += label->value.len;
+        p = put(p, label->name.ptr, label->name.len);
+        p = put(p, "=\"", 2);
+        p = put(p, label->value.ptr, label->value.len);
+        p = put(p, "\",", 2);
     }
-    *p++ = '\xfe';
     f->key.len = (size_t)(p - f->key.ptr);
 }
 
@@ -91,52 +111,115 @@ static const sgc_label *labels_ordered(folder *f, const sgc__sample *s)
     return ordered;
 }
 
-/* Are the labels in order as they stand, and how much room does a key of them need? */
-static bool labels_measure(const sgc__sample *s, size_t *room)
+/* Room for a key of any of the sample's labels. */
+static bool key_reserve(folder *f, const sgc__sample *s)
 {
-    sgc_label before = {{NULL, 0}, {NULL, 0}, false};
-    bool rise = true;
+    size_t room = 0;
 
-    *room = 0;
     for (uint32_t i = 0; i < s->n_labels; i++) {
         sgc_label label = sgc__label_at(s, i);
-        *room += label.name.len + label.value.len + 2;
-        rise = rise && (!i || sgc__str_order(before.name, label.name) < 0);
-        before = label;
+        room += label.name.len + label.value.len + 4;
     }
-    return rise;
+    sgc__buf_reset(&f->key);
+    return sgc__buf_reserve(&f->key, room) == SGC_OK;
 }
 
-bool sgc__key_build(folder *f, const sgc__sample *s, const sgc_str *without, size_t n_without, bool skip_le)
+/* Does the label stand on the page as a key has it, and behind the one before,
+ * NULL where it is the first? */
+static bool stands_as_in_key(const sgc_label *before, const sgc_label *label)
+{
+    return label->value.ptr == label->name.ptr + label->name.len + 2 &&
+           (!before || (label->name.ptr == before->value.ptr + before->value.len + 2 &&
+                        sgc__str_order(before->name, label->name) < 0));
+}
+
+void sgc__key_learn(key_rule *rule, const sgc__sample *s)
+{
+    sgc_label label, before = {{NULL, 0}, {NULL, 0}, false};
+
+    rule->labels = 0;
+    rule->in_order = s->n_labels < 63;
+    for (uint32_t i = 0; i < s->n_labels; i++, before = label) {
+        label = sgc__label_at(s, i);
+        rule->in_order = rule->in_order && stands_as_in_key(i ? &before : NULL, &label);
+        if (rule_takes(rule, label.name))
+            rule->labels |= sgc__label_bit(i);
+    }
+}
+
+/* The key as the page has it, in as few pieces as the rule's labels stand in.
+ * False: it is written otherwise there. */
+static bool pieces_append(folder *f, const sgc__sample *s, uint64_t labels)
+{
+    const char *from = NULL, *stop = NULL;
+    char *p = f->key.ptr;
+
+    for (uint32_t i = 0; i < s->n_labels; i++) {
+        sgc_label label = sgc__label_at(s, i);
+        if (labels >> i & 1) {
+            if (label.escaped || !label.value.len)
+                return false;
+            from = from ? from : label.name.ptr;
+            stop = label.value.ptr + label.value.len;
+        } else if (from) {
+            p = put(p, from, (size_t)(stop - from));
+            p = put(p, "\",", 2);
+            from = NULL;
+        }
+    }
+    if (from) {
+        p = put(p, from, (size_t)(stop - from));
+        p = put(p, "\",", 2);
+    }
+    f->key.len = (size_t)(p - f->key.ptr);
+    return true;
+}
+
+bool sgc__key_build(folder *f, const sgc__sample *s, const key_rule *rule)
 {
     sgc__arena mark = f->scratch;
-    const sgc_label *ordered = NULL;
-    size_t room;
+    const sgc_label *ordered;
 
-    sgc__buf_reset(&f->key);
-    if (!labels_measure(s, &room) && !(ordered = labels_ordered(f, s)))
+    if (!key_reserve(f, s))
         return false;
-    if (sgc__buf_reserve(&f->key, room) != SGC_OK)
+    if (rule->in_order && pieces_append(f, s, rule->labels))
+        return true;
+    ordered = labels_ordered(f, s);
+    if (!ordered)
         return false;
-    for (uint32_t i = 0; i < s->n_labels; i++) {
-        sgc_label label = ordered ? ordered[i] : sgc__label_at(s, i);
-        if (!(skip_le && sgc__eq(label.name, SGC__STR("le"))) &&
-            !sgc__contains(without, n_without, label.name))
-            key_append(f, &label);
-    }
+    for (uint32_t i = 0; i < s->n_labels; i++)
+        if (rule_takes(rule, ordered[i].name))
+            key_append(f, &ordered[i]);
     if (mark.chunk == f->scratch.chunk) /* what this line needed goes back */
         f->scratch.used = mark.used;
     return true;
 }
 
-bool sgc__lowest_read(folder *f, const sgc__sample *s, const sgc_extract *x, double *lowest)
+/* ------------------------------------------------------------------ ranks */
+
+static bool rank_read(sgc_str value, double *rank)
 {
-    for (size_t i = 0; i < x->n_lowest; i++) {
-        sgc_str value = sgc__value_of(f, s, x->lowest[i]);
+    if (value.len == 1 && (unsigned char)(*value.ptr - '0') < 10) {
+        *rank = *value.ptr - '0';
+        return true;
+    }
+    return sgc__number_read(value, rank) && *rank == *rank;
+}
+
+bool sgc__lowest_read(folder *f, const sgc__sample *s, const uint32_t *places, size_t n, double *lowest)
+{
+    for (size_t i = 0; i < n; i++) {
+        sgc_label label;
+        sgc_str value;
+
+        lowest[i] = 0;
+        if (places[i] == UINT32_MAX)
+            continue;
+        label = sgc__label_at(s, places[i]);
+        value = sgc__plain_value(f, &label);
         if (!value.ptr)
             return false;
-        lowest[i] = 0;
-        if (value.len && (!sgc__number_read(value, &lowest[i]) || lowest[i] != lowest[i]))
+        if (value.len && !rank_read(value, &lowest[i]))
             lowest[i] = INFINITY;
     }
     return true;
