@@ -179,6 +179,7 @@ static bool histogram_start(folder *f, const gather *g, histogram *h, const sgc_
     h->group = h->key;
     if (!x->n_without)
         return true;
+    sgc__key_learn(&group, s);
     if (!sgc__key_build(f, s, &group) || !sgc__lowest_read(f, s, g->lowest, x->n_lowest, h->lowest))
         return false;
     h->group = sgc__arena_copy(&f->scratch, (sgc_str){f->key.ptr, f->key.len});
@@ -191,7 +192,7 @@ static bool bound_read(gather *g, size_t place, sgc_str le, double *bound)
 {
     bounds_seen *seen = &g->bounds;
 
-    if (place < seen->n && sgc__eq(seen->list[place].text, le)) {
+    if (SGC_LIKELY(place < seen->n && sgc__short_eq(seen->list[place].text, le))) {
         *bound = seen->list[place].bound;
         return true;
     }
@@ -329,17 +330,22 @@ static const watch *watch_of(folder *f, const sgc__sample *s)
     return first;
 }
 
+static bool entry_has_key(const gather *g, size_t at, sgc_str key)
+{
+    return at < g->entries.n && sgc__short_eq(((const entry *)g->entries.list)[at].key, key);
+}
+
 /* Counts the sample under its value of a label; g->last is its entry, or
  * SIZE_MAX where it has none. False: no memory. */
 static bool label_take(folder *f, gather *g, const sgc_extract *x, const sgc__sample *s, uint32_t place)
 {
-    size_t last = g->last;
+    size_t last = g->last, next;
     bool failed = false;
     sgc_label label;
     sgc_str value;
 
     g->last = SIZE_MAX;
-    if (!sgc__sample_passes(f, s, x, &failed))
+    if (x->n_where && !sgc__sample_passes(f, s, x, &failed))
         return !failed;
     if (place == UINT32_MAX)
         return true;
@@ -347,13 +353,15 @@ static bool label_take(folder *f, gather *g, const sgc_extract *x, const sgc__sa
     value = sgc__plain_value(f, &label);
     if (!value.len)
         return value.ptr != NULL;
-    if (last < g->entries.n && sgc__eq(((entry *)g->entries.list)[last].key, value)) {
+    next = last + 1 < g->entries.n ? last + 1 : 0; /* values come in the same order again */
+    if (entry_has_key(g, last, value))
         g->last = last;
-        sgc__entry_add((entry *)g->entries.list + last, 1);
-        return true;
-    }
-    g->last = entry_feed(f, g, value, 1);
-    return g->last != SIZE_MAX;
+    else if (entry_has_key(g, next, value))
+        g->last = next;
+    if (g->last == SIZE_MAX)
+        return (g->last = entry_feed(f, g, value, 1)) != SIZE_MAX;
+    sgc__entry_add((entry *)g->entries.list + g->last, 1);
+    return true;
 }
 
 static bool labels_take(folder *f, const sgc__sample *s)
@@ -450,15 +458,13 @@ static bool want_take(folder *f, const sgc__want *want, const sgc__sample *s, sg
     return x->kind == SGC_KIND_HISTOGRAM ? histogram_take(f, g, x, s) : value_take(f, g, x, s);
 }
 
-sgc_status sgc__folder_sample(void *self, const sgc__parser *parser, const sgc__sample *s)
+static SGC_APART sgc_status sample_take(folder *f, const sgc__parser *parser, const sgc__sample *s)
 {
-    folder *f = self;
     const sgc__family *family = &parser->families.list[s->family];
     bool in_histogram =
         s->changed == SGC__CHANGED_ALL ? is_histogram((sgc_type)family->type) : f->in_histogram;
     sgc_kind kind = in_histogram ? SGC_KIND_HISTOGRAM : SGC_KIND_VALUE;
 
-    f->n_samples++;
     if (s->changed == SGC__CHANGED_ALL) {
         bool known = in_histogram && f->in_histogram && s->family == f->family;
         if (!known) { /* of a histogram all samples are wanted alike */
@@ -476,6 +482,25 @@ sgc_status sgc__folder_sample(void *self, const sgc__parser *parser, const sgc__
             return sgc__fail_memory(f->err);
     }
     return SGC_OK;
+}
+
+/* Does nothing look at the sample but the counts of repeats? */
+static bool is_unwanted(const folder *f, const sgc__sample *s)
+{
+    return f->want == SGC__NO_WANT && s->changed != SGC__CHANGED_ALL &&
+           !(f->prefixed && s->changed & f->watched);
+}
+
+sgc_status sgc__folder_sample(void *self, const sgc__parser *parser, const sgc__sample *s)
+{
+    folder *f = self;
+
+    f->n_samples++;
+    if (SGC_LIKELY(is_unwanted(f, s))) {
+        f->run += f->prefixed;
+        return SGC_OK;
+    }
+    return sample_take(f, parser, s);
 }
 
 /* ------------------------------------------------------------------- fold */

@@ -187,10 +187,11 @@ typedef struct sgc__parser {
     sgc_label *labels;
     size_t labels_room;
     uint64_t n_shapes;
-    sgc__model models[2]; /* the last line's, and that of the last line of another kind */
-    sgc__arena scratch;   /* what the current line needs */
-    sgc__arena kept;      /* names whose escapes were resolved: the page's own bytes hold the others */
-    sgc__strict *strict;  /* OpenMetrics with strict=True, else NULL */
+    sgc__model models[2];
+    unsigned first;      /* which of them is the last line's; the other is of the last line of another kind */
+    sgc__arena scratch;  /* what the current line needs */
+    sgc__arena kept;     /* names whose escapes were resolved: the page's own bytes hold the others */
+    sgc__strict *strict; /* OpenMetrics with strict=True, else NULL */
 } sgc__parser;
 
 /* Reads the whole page; stops at the first error, which fills *err. */

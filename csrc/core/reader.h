@@ -38,9 +38,9 @@ const char *sgc__gap_read(sgc__reader *r, const char *p, const char *expected);
 const char *sgc__name_read(sgc__reader *r, const char *p, sgc_str *name, bool *odd);
 /* A name that outlives the line; false: out of memory. */
 bool sgc__name_keep(sgc__parser *ps, sgc_str *name);
-/* A sample line that is one of the models' but for label values, handed to the
- * receiver; NULL with status OK: it is not, read it as any other. */
-const char *sgc__repeat_read(sgc__reader *r, const char *p);
+/* Sample lines that are one of the models' but for label values, as many as
+ * follow each other, handed to the receiver. Returns the first line that is none. */
+const char *sgc__repeats_read(sgc__reader *r, const char *p);
 /* Makes `s`, whose series ends before `series_end`, the first model; what that
  * was becomes the second. Tells `s` its shape. */
 void sgc__model_set(sgc__parser *ps, sgc__sample *s, const char *series_end);
@@ -48,11 +48,28 @@ void sgc__model_set(sgc__parser *ps, sgc__sample *s, const char *series_end);
 bool sgc__value_token_read(sgc_str token, bool om, double *value);
 /* From behind the series: value, what may follow it, the end of the line. */
 const char *sgc__rest_read(sgc__reader *r, const char *p, sgc__sample *s);
-/* Counts the sample and hands it on; its family is known. */
-const char *sgc__sample_emit(sgc__reader *r, const char *p, sgc__sample *s);
+/* The error of one sample too many; NULL. */
+SGC_NOINLINE const char *sgc__samples_fail(sgc__reader *r, const sgc__sample *s);
+/* Does the sample keep the rules of strict OpenMetrics? False: the error is recorded. */
+bool sgc__strict_passes(sgc__reader *r, const sgc__sample *s);
+
+/* Counts the sample and hands it on; its family is known, and p is behind its line. */
+static inline const char *sgc__sample_emit(sgc__reader *r, const char *p, sgc__sample *s)
+{
+    sgc__parser *ps = r->ps;
+
+    if (SGC_UNLIKELY(ps->n_samples >= ps->options.limits.samples || ps->n_samples >= UINT32_MAX))
+        return sgc__samples_fail(r, s);
+    if (SGC_UNLIKELY(ps->strict != NULL) && !sgc__strict_passes(r, s))
+        return NULL;
+    s->next = p;
+    r->status = ps->sample(ps->self, ps, s);
+    ps->n_samples++;
+    return r->status == SGC_OK ? p : NULL;
+}
 /* Room for label n of a line; false: out of memory. */
 bool sgc__labels_room(sgc__parser *ps, size_t n);
-/* A whole sample line, handed to the receiver. */
+/* A whole sample line and those that repeat it, handed to the receiver. */
 const char *sgc__sample_read(sgc__reader *r, const char *p);
 
 #endif

@@ -29,21 +29,13 @@ static bool spans_room(sgc__model *model, uint32_t n)
     return true;
 }
 
-static void models_swap(sgc__parser *ps)
-{
-    sgc__model first = ps->models[0];
-
-    ps->models[0] = ps->models[1];
-    ps->models[1] = first;
-}
-
 void sgc__model_set(sgc__parser *ps, sgc__sample *s, const char *series_end)
 {
-    sgc__model *model = &ps->models[0];
+    sgc__model *model;
     size_t len = (size_t)(series_end - s->line);
 
-    if (model->usable)
-        models_swap(ps);
+    ps->first ^= ps->models[ps->first].usable;
+    model = &ps->models[ps->first];
     model->usable = !s->odd && !s->exemplar && s->n_labels && s->name.ptr == s->line && len < UINT32_MAX &&
                     spans_room(model, s->n_labels);
     if (!model->usable)
@@ -53,6 +45,9 @@ void sgc__model_set(sgc__parser *ps, sgc__sample *s, const char *series_end)
     model->expected = s->n_labels;
     model->sample = *s;
     model->sample.moved = model->sample.moved_from = 0;
+    model->sample.labels = NULL;
+    model->sample.spans = model->spans;
+    model->sample.timestamp = NAN;
     for (uint32_t i = 0; i < s->n_labels; i++) {
         const sgc_label *label = &s->labels[i];
         model->spans[i] =
@@ -164,52 +159,72 @@ static const char *any_match(sgc__model *model, const char *p, const char *end, 
     return p;
 }
 
-static const char *series_match(sgc__model *model, const char *p, const char *end, uint64_t longest)
+/* The series of the line at p by any label of the first model, or by the other
+ * model, which is then the first. */
+static const char *other_match(sgc__parser *ps, const char *p, uint64_t longest)
 {
-    const char *series_end = NULL;
+    sgc__model *model = &ps->models[ps->first];
+    const char *series_end = model->usable ? any_match(model, p, ps->end, longest) : NULL;
 
+    if (series_end)
+        return series_end;
+    model = &ps->models[!ps->first];
     if (!model->usable)
         return NULL;
-    if (SGC_LIKELY(model->expected < model->sample.n_labels))
-        series_end = expected_match(model, p, end, longest);
-    return series_end ? series_end : any_match(model, p, end, longest);
-}
-
-/* The series of the line at p by one of the models, which is then the first. */
-static const char *models_match(sgc__parser *ps, const char *p, uint64_t longest)
-{
-    const char *series_end = series_match(&ps->models[0], p, ps->end, longest);
-
-    if (!series_end && (series_end = series_match(&ps->models[1], p, ps->end, longest))) {
-        models_swap(ps);
-        ps->models[0].sample.changed = SGC__CHANGED_ALL; /* the sample before is of the other kind */
-        ps->current = ps->models[0].sample.family;
+    if (model->expected < model->sample.n_labels)
+        series_end = expected_match(model, p, ps->end, longest);
+    if (!series_end)
+        series_end = any_match(model, p, ps->end, longest);
+    if (series_end) {
+        ps->first = !ps->first;
+        model->sample.changed = SGC__CHANGED_ALL; /* the sample before is of the other kind */
+        ps->current = model->sample.family;
     }
     return series_end;
 }
 
-const char *sgc__repeat_read(sgc__reader *r, const char *p)
+/* What follows the series, where it is more than a space, a short number and a newline. */
+static const char *any_rest_read(sgc__reader *r, sgc__model *model, const char *series_end)
+{
+    sgc__sample *s = &model->sample;
+    const char *next = sgc__rest_read(r, series_end, s);
+
+    s->ex.labels = s->exemplar ? r->ps->labels + s->n_labels : NULL;
+    model->usable = next && !s->exemplar;
+    next = next ? sgc__sample_emit(r, next, s) : NULL;
+    s->timestamp = NAN;
+    return next;
+}
+
+const char *sgc__repeats_read(sgc__reader *r, const char *p)
 {
     sgc__parser *ps = r->ps;
-    const char *series_end = models_match(ps, p, ps->options.limits.label_value_length), *next;
-    sgc__model *model = &ps->models[0];
-    sgc__sample *s = &model->sample;
+    const char *end = ps->end;
+    uint64_t longest = ps->options.limits.label_value_length;
 
-    if (!series_end)
-        return NULL;
-    s->labels_text = p + (s->labels_text - s->line);
-    s->line = s->name.ptr = p;
-    s->labels = NULL;
-    s->spans = model->spans;
-    s->timestamp = NAN;
-    s->value_text = series_end + 1;
-    next = r->short_numbers && series_end < ps->end && *series_end == ' '
-               ? sgc__short_value(series_end + 1, ps->end, &s->value)
-               : NULL;
-    if (!next) {
-        next = sgc__rest_read(r, series_end, s);
-        s->ex.labels = s->exemplar ? ps->labels + s->n_labels : NULL;
-        model->usable = next && !s->exemplar;
+    while (p && p < end) {
+        sgc__model *model = &ps->models[ps->first];
+        sgc__sample *s = &model->sample;
+        const char *series_end = NULL, *next;
+
+        if (SGC_LIKELY(model->usable && model->expected < s->n_labels))
+            series_end = expected_match(model, p, end, longest);
+        if (SGC_UNLIKELY(!series_end)) {
+            series_end = other_match(ps, p, longest);
+            if (!series_end)
+                break;
+            model = &ps->models[ps->first];
+            s = &model->sample;
+        }
+        s->labels_text = p + (s->labels_text - s->line);
+        s->line = s->name.ptr = p;
+        s->value_text = series_end + 1;
+        next = r->short_numbers && series_end < end && *series_end == ' '
+                   ? sgc__short_value(series_end + 1, end, &s->value)
+                   : NULL;
+        p = SGC_LIKELY(next != NULL) ? sgc__sample_emit(r, next, s) : any_rest_read(r, model, series_end);
+        if (ps->scratch.used)
+            sgc__arena_reset(&ps->scratch);
     }
-    return next ? sgc__sample_emit(r, next, s) : NULL;
+    return p;
 }

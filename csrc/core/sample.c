@@ -442,25 +442,20 @@ bool sgc__name_keep(sgc__parser *ps, sgc_str *name)
     return name->ptr != NULL;
 }
 
-const char *sgc__sample_emit(sgc__reader *r, const char *p, sgc__sample *s)
+const char *sgc__samples_fail(sgc__reader *r, const sgc__sample *s)
 {
-    sgc__parser *ps = r->ps;
-    uint64_t allowed = ps->options.limits.samples;
-    const char *broken = NULL;
+    return limit_fail(r, "samples", r->ps->options.limits.samples, s->line);
+}
 
-    if (SGC_UNLIKELY(ps->n_samples >= allowed || ps->n_samples >= UINT32_MAX))
-        return limit_fail(r, "samples", allowed, s->line);
-    if (SGC_UNLIKELY(ps->strict != NULL)) {
-        broken = sgc__strict_sample(ps->strict, ps, s, &r->status);
-        if (broken)
-            return sgc__fail_at(r, broken, s->line);
-        if (r->status != SGC_OK)
-            return sgc__reader_no_memory(r);
-    }
-    s->next = p;
-    r->status = ps->sample(ps->self, ps, s);
-    ps->n_samples++;
-    return r->status == SGC_OK ? p : NULL;
+bool sgc__strict_passes(sgc__reader *r, const sgc__sample *s)
+{
+    const char *broken = sgc__strict_sample(r->ps->strict, r->ps, s, &r->status);
+
+    if (broken)
+        sgc__fail_at(r, broken, s->line);
+    else if (r->status != SGC_OK)
+        sgc__reader_no_memory(r);
+    return r->status == SGC_OK;
 }
 
 const char *sgc__rest_read(sgc__reader *r, const char *p, sgc__sample *s)
@@ -475,9 +470,6 @@ const char *sgc__sample_read(sgc__reader *r, const char *p)
     const char *end = r->ps->end, *series_end;
     sgc__sample s;
 
-    series_end = sgc__repeat_read(r, p);
-    if (series_end || r->status != SGC_OK)
-        return series_end;
     s.line = p;
     s.name = (sgc_str){NULL, 0};
     s.n_labels = 0;
@@ -510,5 +502,6 @@ const char *sgc__sample_read(sgc__reader *r, const char *p)
     if (!sgc__name_keep(r->ps, &s.name) || !family_resolve(r->ps, &s))
         return sgc__reader_no_memory(r);
     sgc__model_set(r->ps, &s, series_end);
-    return sgc__sample_emit(r, p, &s);
+    p = sgc__sample_emit(r, p, &s);
+    return p ? sgc__repeats_read(r, p) : NULL;
 }

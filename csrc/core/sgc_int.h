@@ -14,10 +14,12 @@
 #define SGC_LIKELY(x) __builtin_expect(!!(x), 1)
 #define SGC_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define SGC_NOINLINE __attribute__((noinline, cold))
+#define SGC_APART __attribute__((noinline))
 #else
 #define SGC_LIKELY(x) (x)
 #define SGC_UNLIKELY(x) (x)
 #define SGC_NOINLINE
+#define SGC_APART
 #endif
 
 /* ---------------------------------------------------------------- memory */
@@ -109,6 +111,28 @@ void sgc__escape(char *out, size_t size, sgc_str text);
 static inline bool sgc__eq(sgc_str a, sgc_str b)
 {
     return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
+}
+
+/* The same for texts that mostly have few bytes: no call for less than 16. */
+static inline bool sgc__short_eq(sgc_str a, sgc_str b)
+{
+    uint64_t x = 0, y = 0;
+
+    if (a.len != b.len || a.len > 16)
+        return sgc__eq(a, b);
+    if (a.len >= 8) { /* the two words may overlap */
+        memcpy(&x, a.ptr, 8);
+        memcpy(&y, b.ptr, 8);
+        if (x != y)
+            return false;
+        memcpy(&x, a.ptr + a.len - 8, 8);
+        memcpy(&y, b.ptr + a.len - 8, 8);
+        return x == y;
+    }
+    for (size_t i = 0; i < a.len; i++)
+        if (a.ptr[i] != b.ptr[i])
+            return false;
+    return true;
 }
 
 static inline bool sgc__starts(sgc_str text, sgc_str with)

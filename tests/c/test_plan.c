@@ -64,6 +64,37 @@ static void test_the_first_name_on_the_page_counts(void)
     CHECK(value("s_a 1\n", EXTRACT(NAMES(S("a")))) == 1);
 }
 
+/* Two samples that differ in tp at most are one measurement, however it is written. */
+static void test_series_are_told_apart_by_what_their_labels_say(void)
+{
+    static const char plain[] = "{a=\"1\",b=\"2\",tp=\"0\"}";
+    static const char *const same[] = {
+        "{b=\"2\",a=\"1\",tp=\"1\"}",     "{ a = \"1\" , b=\"2\",tp=\"1\"}", "{tp=\"1\",a=\"1\",b=\"2\",}",
+        "{\"a\"=\"1\",b=\"2\",tp=\"1\"}", "{a=\"1\",aa=\"\",b=\"2\"}",       "{a=\"1\",\"b\"=\"2\",tp=\"\"}",
+    };
+    static const char *const others[] = {
+        "{a=\"1\",b=\"2\",c=\"3\"}",
+        "{\"a=\\\"1\\\",b\"=\"2\",tp=\"1\"}",
+        "{a=\"1\\\",b=\\\"2\"}",
+        "{a=\"1\",bb=\"2\"}",
+        "{a=\"1\"}",
+        "{}",
+    };
+    sgc_extract x = EXTRACT(NAMES(S("a")), .without = (const sgc_str[]){S("tp")}, .n_without = 1);
+    char page[200];
+
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        snprintf(page, sizeof page, "s:a%s 5\ns:a%s 7\n", plain, same[i]);
+        CHECK_MSG(value(page, x) == 5, "%s", same[i]);
+    }
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        snprintf(page, sizeof page, "s:a%s 5\ns:a%s 7\ns:a%s 9\n", plain, others[i], plain);
+        CHECK_MSG(value(page, x) == 12, "%s", others[i]);
+    }
+    snprintf(page, sizeof page, "s:a%s 5\ns:a%s 7\n", "{a=\"b\",c=\"\\\\\"}", "{\"a=\\\"b\\\",c\"=\"\\\\\"}");
+    CHECK(value(page, x) == 12);
+}
+
 static void test_conditions_choose_series(void)
 {
     static const char page[] =
@@ -312,6 +343,7 @@ int main(void)
 {
     test_series_become_one_by_sum_max_or_mean();
     test_the_first_name_on_the_page_counts();
+    test_series_are_told_apart_by_what_their_labels_say();
     test_conditions_choose_series();
     test_of_repeats_the_lowest_rank_stands();
     test_nan_is_absent_not_zero();
