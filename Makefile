@@ -26,7 +26,7 @@ test: test-c test-py ## C tests and pytest
 
 check: test check-rest ## everything that has to hold before a commit
 
-check-rest: format-check lint types test-c-sanitized fuzz-replay test-py-sanitized package drift-pinned
+check-rest: format-check lint types test-c-sanitized fuzz test-py-sanitized package drift-pinned
 
 # ------------------------------------------------------------------- set-up
 

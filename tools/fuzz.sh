@@ -50,21 +50,36 @@ replay() {
     return $status
 }
 
+run_one() {
+    local name=$1 seconds=$2
+    mkdir -p "$work/$name"
+    if ! build/fuzz-asan/fuzz_"$name" "${limits[@]}" -artifact_prefix="$work/findings/$name-" \
+        -print_final_stats=1 -max_total_time="$seconds" -max_len=2048 "$work/$name" $(kept "$name") \
+        >"$work/$name.log" 2>&1; then
+        tail -n 30 "$work/$name.log"
+        return 1
+    fi
+    echo "fuzz_$name: $(executions "$name") executions"
+}
+
+executions() {
+    sed -n 's/^stat::number_of_executed_units: *//p' "$work/$1.log"
+}
+
+# Two at a time.
 run() {
-    local seconds=$1 name status=0
+    local seconds=$1 name names n total=0 status=0
     shift
+    names=${*:-$(targets)}
     build asan
     mkdir -p "$work/findings"
-    for name in ${*:-$(targets)}; do
-        mkdir -p "$work/$name"
-        if ! build/fuzz-asan/fuzz_"$name" "${limits[@]}" -artifact_prefix="$work/findings/$name-" \
-            -print_final_stats=1 -max_total_time="$seconds" -max_len=2048 "$work/$name" $(kept "$name") \
-            >"$work/$name.log" 2>&1; then
-            tail -n 30 "$work/$name.log"
-            status=1
-        fi
-        echo "fuzz_$name: $(sed -n 's/^stat::number_of_executed_units: *//p' "$work/$name.log") executions"
+    for name in $names; do
+        [ "$(jobs -rp | wc -l)" -lt 2 ] || wait -n || status=1
+        run_one "$name" "$seconds" &
     done
+    while [ -n "$(jobs -p)" ]; do wait -n || status=1; done
+    for name in $names; do n=$(executions "$name"); total=$((total + ${n:-0})); done
+    echo "$total executions in all"
     return $status
 }
 
