@@ -146,6 +146,7 @@ static curl_socket_t on_socket(void *ctx, curlsocktype purpose, struct curl_sock
     (void)purpose;
     end_lookup(http);
     http->opened = true;
+    http->asked = false; /* it was, where libcurl gives a dead connection up by itself */
     if (addr->addrlen <= sizeof http->peer)
         memcpy(&http->peer, &addr->addr, addr->addrlen);
     if (!is_allowed(http, &addr->addr))
@@ -324,6 +325,7 @@ void sgc__http_release(sgc__http *http, bool keep)
     end_lookup(http);
     sgc__answer_free(&http->answer);
     http->requests = 0;
+    http->doubted = false;
     if (keep)
         return;
     drop_handle(http);

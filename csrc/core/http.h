@@ -80,6 +80,7 @@ typedef struct sgc__http {
     bool opened;              /* a socket was made */
     bool asked;               /* the request was handed to a connection */
     bool again;               /* the kept connection was of no use */
+    bool doubted;             /* asked again because memory may have been short */
     bool forbidden;           /* libcurl was told to close the connection */
     int open_errno;           /* why the last socket could not be made */
     struct sockaddr_in6 peer; /* the last address tried; holds IPv4 too */

@@ -168,12 +168,22 @@ static void fail_resolve(sgc__http *http)
         FAIL(http, SGC_REASON_RESOLVE_FAILED, "host name has no address; expected one that resolves");
 }
 
-/* libcurl's ceiling for one line of a header comes out as "out of memory". */
+/* libcurl's ceiling for one line of a header comes out as "out of memory",
+ * before it had a code for that: where there is memory it may be either. */
+static bool is_long_line(const sgc__http *http, CURLcode code)
+{
+    enum { TELLS_THEM_APART = 0x080600 };
+
+    return code == CURLE_OUT_OF_MEMORY && http->asked && !http->answer.headers_done &&
+           info_seconds(http, CURLINFO_STARTTRANSFER_TIME_T) > 0 &&
+           curl_version_info(CURLVERSION_NOW)->version_num < TELLS_THEM_APART && !no_memory_left();
+}
+
 static void fail_memory(sgc__http *http)
 {
     if (!http->opened && !http->asked && no_descriptor_left())
         fail_exhausted(http);
-    else if (info_seconds(http, CURLINFO_STARTTRANSFER_TIME_T) > 0 && !no_memory_left())
+    else if (is_long_line(http, CURLE_OUT_OF_MEMORY))
         FAIL(http, SGC_REASON_HEADERS_TOO_LARGE, "a header line is too long; the limit is %d bytes for all",
              SGC__HEADER_BYTES);
     else
@@ -318,11 +328,21 @@ static bool kept_died(const sgc__http *http, CURLcode code)
     return http->again || (died && !http->opened && http->answer.header_bytes == 0);
 }
 
+/* Once for each cause, on a new connection. A line that is too long is so again. */
+static bool asks_again(sgc__http *http, CURLcode code)
+{
+    if (http->answer.failure->reason != SGC_REASON_NONE)
+        return false;
+    if (!http->doubted && is_long_line(http, code))
+        return http->doubted = true;
+    return !http->fresh && http->requests < 2 && kept_died(http, code);
+}
+
 bool sgc__http_end(sgc__http *http, CURLcode code)
 {
     sgc_failure *failure = http->answer.failure;
 
-    if (failure->reason == SGC_REASON_NONE && !http->fresh && http->requests < 2 && kept_died(http, code))
+    if (asks_again(http, code))
         return false;
     if (code == CURLE_OK)
         sgc__answer_end(&http->answer);

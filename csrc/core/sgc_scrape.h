@@ -181,7 +181,7 @@ typedef struct sgc_result {
     sgc_framing framing; /* how the end of the body was told */
     sgc_format format;   /* by Content-Type */
     bool reused;         /* over a kept connection */
-    bool retried;        /* a kept connection had died; asked again on a new one */
+    bool retried;        /* asked again on a new connection: a kept one had died, mostly */
     uint64_t wire_bytes; /* of the body, as sent */
     char *body;          /* inflated; NULL where the scrape failed */
     size_t body_len;

@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -19,7 +20,7 @@
 
 #include "check.h"
 
-static double now(void)
+static inline double now(void)
 {
     struct timespec at;
 
@@ -279,6 +280,7 @@ static void *server_main(void *arg)
             sleep_ms(5);
             continue;
         }
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
         atomic_fetch_add(&server.open, 1);
         atomic_fetch_add(&server.accepted, 1);
         pthread_create(&thread, NULL, connection_main, (void *)(intptr_t)fd);
