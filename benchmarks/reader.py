@@ -369,7 +369,7 @@ SHORT = {WALK: "walk", READ: "cold read", NEWEST: "newest", OLDER: RIVAL}
 
 def contenders(page: Page, core: Core, portable: Core, rivals: list[Rival]) -> list[Contender]:
     data, text = page.data, page.data.decode()
-    plan = sglang.plan()
+    plan, known = sglang.plan(), sc.parse(data).columns()
     rows = [
         Contender(COPY, core.task("copy")),
         Contender(WALK, core.task("walk")),
@@ -382,6 +382,10 @@ def contenders(page: Page, core: Core, portable: Core, rivals: list[Rival]) -> l
         Contender("portable: steady state", portable.task("steady"), told=False),
         Contender("parse(data)", in_python(lambda: sc.parse(data))),
         Contender("Plan.fold(data)", in_python(lambda: plan.fold(data)), told=False),
+        Contender("parse(data).values", in_python(lambda: sc.parse(data).values), (Goal(READ, 1.1),)),
+        Contender(
+            "parse(data).columns(like=known)", in_python(lambda: sc.parse(page.later).columns(like=known))
+        ),
         Contender(
             "all samples as (name, dict, float)",
             in_python(lambda: rows_of_page(data)),
@@ -389,9 +393,6 @@ def contenders(page: Page, core: Core, portable: Core, rivals: list[Rival]) -> l
         ),
         Contender("the same by regular expressions", in_python(lambda: rows_by_regex(text))),
     ]
-    if hasattr(sc.Page, "values"):
-        column = in_python(lambda: cast(Any, sc.parse(data)).values)
-        rows.insert(-2, Contender("parse(data).values", column, (Goal(READ, 1.1),)))
     rows += [Contender(rival.name, in_python(rival.reading(text))) for rival in rivals]
     return rows
 
