@@ -20,6 +20,7 @@ from .window import SGLangWindow
 __all__ = [
     "NOT_ALLOWED",
     "NOT_KNOWN",
+    "NOT_REGISTERED",
     "SENTENCES",
     "BatchResponse",
     "Failure",
@@ -37,6 +38,7 @@ _MAX_SHOWN = 200  # characters of somebody else's text in a log line
 
 NOT_ALLOWED = "target not allowed"
 NOT_KNOWN = "unknown instance: name its endpoint"
+NOT_REGISTERED = "unknown instance"
 
 SENTENCES = {
     "connect_failed": "no connection to the target came about",

@@ -38,7 +38,7 @@ from .groups import (
     nearest,
 )
 
-__all__ = ["FleetAggregate", "aggregate"]
+__all__ = ["FleetAggregate", "aggregate", "combined"]
 
 
 class FleetAggregate(BaseModel):
@@ -74,7 +74,7 @@ def aggregate(folds: Sequence[_core.Fold], stale: Sequence[str]) -> FleetAggrega
     absent = []
     for field in sglang_fields.FIELDS:
         group, name = field.name.split(".")
-        value: Any = _combined(field, readings)
+        value: Any = combined(field, readings)
         if isinstance(value, _core.Histogram):
             value = Distribution.of(value)
         if group in PLAN_GROUPS:
@@ -99,8 +99,8 @@ def aggregate(folds: Sequence[_core.Fold], stale: Sequence[str]) -> FleetAggrega
 # ------------------------------------------------------------------- combining
 
 
-def _combined(field: CatalogField, readings: Sequence[Reading]) -> Value:
-    """A field of all servers; None where none has it."""
+def combined(field: CatalogField, readings: Sequence[Reading]) -> Value:
+    """A field of all servers, or of differences of theirs; None where none has it."""
     there = [(value, reading) for reading in readings if (value := field.value(reading)) is not None]
     values = [value for value, _ in there]
     if len(there) <= 1:

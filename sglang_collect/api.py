@@ -30,6 +30,7 @@ from . import _core, _requests
 from ._answers import (
     NOT_ALLOWED,
     NOT_KNOWN,
+    NOT_REGISTERED,
     BatchResponse,
     Failure,
     FleetState,
@@ -41,10 +42,12 @@ from ._answers import (
     sentence,
     shown,
 )
+from ._live import EventStream, Live
 from ._own_page import CONTENT_TYPE, own_page
 from ._requests import BatchRequest, CollectionRequest
 from ._version import __version__
 from .collector import SGLangCollector, _Driver, _reason
+from .dashboard import add_dashboard
 from .errors import TargetRefused
 from .fleet import Fleet, Target, check_interval
 from .models import MetricsCollectionResponse, SGLangMetricsSnapshot
@@ -58,6 +61,7 @@ HOP_HEADER = "X-SGLang-Collect-Hop"
 """Every scrape of a router carries it, and every router refuses a request that does."""
 
 _RETRY_AFTER = "1"  # seconds
+_LOOK_INTERVAL = 2.0  # seconds, while somebody looks on and no other interval is set
 _CLIENT_GONE = 499  # what proxies call it; nobody reads this answer
 
 
@@ -99,8 +103,10 @@ class RouterSettings:
             as many places as it has targets.
         max_body_bytes: size of a page, in bytes, after decompression.
         watch_interval: seconds in which every instance is scraped once, all the time, so that ``GET /fleet``
-            answers at once and ``GET /metrics`` is up to date; it needs the application's lifespan. None:
-            ``GET /fleet`` scrapes all of them when it is asked.
+            answers at once, ``GET /metrics`` is up to date and ``GET /fleet/events`` knows of the last
+            minutes; it needs the application's lifespan. None: ``GET /fleet`` scrapes all of them when it
+            is asked, and ``GET /fleet/events`` every 2 seconds while somebody looks on.
+        max_viewers: streams of ``GET /fleet/events`` open at once; past that, 503.
         include_raw: fill ``raw_metrics``; with it the whole page of an allowed target leaves.
         dependencies: FastAPI dependencies of every route, such as ``Depends(require_token)``. They run
             before anything of the request's body is read.
@@ -114,14 +120,15 @@ class RouterSettings:
     max_queue: int = 64
     max_body_bytes: int = Limits.body_bytes
     watch_interval: float | None = None
+    max_viewers: int = 64
     include_raw: bool = False
     dependencies: Sequence[params.Depends] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.allow, str):
             raise TypeError("allow is a list of entries, not one string")
-        if self.max_concurrent < 1 or self.max_queue < 0:
-            raise ValueError("max_concurrent is at least 1 and max_queue at least 0")
+        if self.max_concurrent < 1 or self.max_queue < 0 or self.max_viewers < 0:
+            raise ValueError("max_concurrent is at least 1, max_queue and max_viewers at least 0")
         if self.watch_interval is not None:
             check_interval(self.watch_interval)
 
@@ -130,7 +137,8 @@ def create_router(settings: RouterSettings | None = None) -> APIRouter:
     """The routes of the collector plan, ``POST /collect/sglang`` and ``GET /metrics/sglang/{instance_id}``.
 
     Beside them: ``POST /collect/sglang/batch`` collects from many targets at once, ``GET /fleet`` tells of
-    all registered instances, and ``GET /metrics`` is a metrics page about this service's own scrapes.
+    all registered instances, ``GET /fleet/events`` goes on telling of them, and ``GET /metrics`` is a metrics
+    page about this service's own scrapes.
 
     Their connections are shared by all requests of a process, opened at the first one, and closed by the
     application's lifespan where one runs.
@@ -197,6 +205,17 @@ def create_router(settings: RouterSettings | None = None) -> APIRouter:
         """Get the state of all registered instances, and their aggregate."""
         return _json(await service.fleet_state(request))
 
+    @router.get("/fleet/events", response_class=Response, responses=_EVENTS)
+    async def get_fleet_events(instance_id: str | None = None) -> Response:
+        """Follow all registered instances, or one of them in depth, as server-sent events.
+
+        The first event has everything, the later ones what has changed; the data of each is a JSON object.
+        ``fleet`` events have a row for each instance: what its newest page says of now, and what happened in
+        the last minute. ``server`` events, of one instance, have the whole of its newest page beside it, and
+        the points of its charts.
+        """
+        return service.events(instance_id)
+
     @router.get("/metrics", response_class=Response, responses=_OWN_PAGE)
     async def get_own_metrics() -> Response:
         """Get what this service measures of its scrapes, as a metrics page."""
@@ -205,6 +224,10 @@ def create_router(settings: RouterSettings | None = None) -> APIRouter:
     return router
 
 
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {}}, "description": "Server-sent events"},
+    **described(404, 503, 508),
+}
 _OWN_PAGE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/plain": {}}, "description": "Prometheus text format"},
     **described(508),
@@ -216,9 +239,10 @@ def _json(content: bytes) -> Response:
 
 
 def create_app(settings: RouterSettings | None = None) -> FastAPI:
-    """An application of its own: the router under ``/api/v1``, and ``GET /health``."""
+    """An application of its own: the router under ``/api/v1``, ``GET /health``, and a page for people."""
     app = FastAPI(title="sglang-collect", version=__version__)
     app.include_router(create_router(settings), prefix="/api/v1")
+    add_dashboard(app)
 
     @app.get("/health", tags=["health"])
     async def health() -> dict[str, str]:
@@ -276,6 +300,14 @@ class _Service:
         self._registered = _Driver(max_connections=settings.max_concurrent)
         self._fleet: Fleet | None = None
         self._watched = False
+        interval = settings.watch_interval or _LOOK_INTERVAL
+        self._live = Live(
+            self._instances,
+            follow=partial(self._follow, interval),
+            is_followed=lambda: self._watched,
+            interval=interval,
+            most=settings.max_viewers,
+        )
         self._flights: dict[object, _Flight] = {}
         self._collections: Counter[str] = Counter()
         self._collector(settings.timeout, None)  # what cannot work is said now, not at the first request
@@ -292,6 +324,7 @@ class _Service:
             if watching is not None:
                 watching.cancel()
                 await asyncio.wait({watching})
+            self._live.end()
             if self._fleet is not None:
                 await self._fleet.aclose()
                 self._fleet = None
@@ -438,18 +471,30 @@ class _Service:
             await fleet.ascrape()
         return await asyncio.to_thread(fleet_json, fleet)
 
+    def events(self, instance_id: str | None) -> Response:
+        """What happens to all instances, or to one, for as long as the client listens."""
+        if instance_id is not None and instance_id not in self._instances:
+            raise HTTPException(404, NOT_REGISTERED)
+        return EventStream(self._live, instance_id)
+
     async def _watch(self, interval: float) -> None:
-        """Keeps the fleet up to date, and logs who goes down."""
+        """Keeps the fleet up to date for as long as the application runs."""
         self._watched = True
         try:
+            await self._follow(interval)
+        finally:
+            self._watched = False
+
+    async def _follow(self, interval: float) -> None:
+        """Scrapes the fleet again and again, and logs who goes down."""
+        try:
             async for results in self._open_fleet().watch(interval):
+                self._live.note(results)
                 for result in results:
                     if result.error is not None and result.consecutive_failures == 1:
                         self._failure(result.target.instance_id, result.error)
         except Exception:
             logger.exception("the instances are not watched any more")
-        finally:
-            self._watched = False
 
     def _open_fleet(self) -> Fleet:
         if self._fleet is None:

@@ -20,7 +20,7 @@ from .models import reading_of
 if TYPE_CHECKING:
     from .models import SGLangMetricsSnapshot
 
-__all__ = ["SGLangWindow", "between"]
+__all__ = ["Difference", "SGLangWindow", "between"]
 
 
 class SGLangWindow(BaseModel):
@@ -52,15 +52,27 @@ class SGLangWindow(BaseModel):
     latency: SGLangLatency = Field(default_factory=SGLangLatency, description="Of what ended in the window")
 
 
-class _Difference(Reading):
-    """Two readings as one: its counters and histograms are what came in between."""
+class Difference(Reading):
+    """Two readings as one: its counters and histograms are what came in between.
 
-    __slots__ = ("earlier", "restarted")
+    Where the server began again in between, ``restarts`` says by what that was seen, and they are those of
+    the later page alone. Who knows that it did not says so: ``restarts=[]``.
 
-    def __init__(self, later: Reading, earlier: Reading, *, restarted: bool) -> None:
+    Raises:
+        ValueError: the pages are of several servers, and it cannot be told what came in between.
+    """
+
+    __slots__ = ("earlier", "restarts")
+
+    def __init__(self, later: Reading, earlier: Reading, *, restarts: list[str] | None = None) -> None:
         super().__init__(later.fold)
         self.earlier = earlier
-        self.restarted = restarted
+        self.restarts = _restarts(later, earlier) if restarts is None else restarts
+        _refuse_other_servers(later, earlier, self.restarts)
+
+    @property
+    def restarted(self) -> bool:
+        return bool(self.restarts)
 
     def number(self, name: str) -> float | None:
         later, earlier = super().number(name), self.earlier.number(name)
@@ -181,9 +193,8 @@ def between(earlier: SGLangMetricsSnapshot, later: SGLangMetricsSnapshot) -> SGL
     seconds = (later.timestamp - earlier.timestamp).total_seconds()
     if seconds <= 0:
         raise ValueError(f"not in order of time: {earlier.timestamp} is not before {later.timestamp}")
-    notes = _restarts(now, before)
-    _refuse_other_servers(now, before, notes)
-    difference = _Difference(now, before, restarted=bool(notes))
+    difference = Difference(now, before)
+    notes = difference.restarts
     if not difference.restarted:
         notes = [
             f"buckets differ: {metric.name} was compared on the bounds that both pages have"

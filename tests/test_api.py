@@ -16,7 +16,7 @@ from unittest.mock import AsyncMock, patch
 
 import pytest
 import starlette.requests
-import uvicorn
+from apps import running
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.testclient import TestClient
 from servers import Request, Server, answer, eventually, serving, silence, unused_port
@@ -427,22 +427,6 @@ def test_a_router_works_in_an_application_that_runs_no_lifespan(server: Server) 
 
 
 # ----------------------------------------------- many at once, over real sockets
-
-
-@contextmanager
-def running(app: FastAPI) -> Iterator[int]:
-    """The application under uvicorn, in a thread; gives its port."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
-    service = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=service.run, args=([listener],))
-    thread.start()
-    try:
-        assert eventually(lambda: service.started)
-        yield listener.getsockname()[1]
-    finally:
-        service.should_exit = True
-        thread.join()
-        listener.close()
 
 
 async def ask(port: int, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, str]:

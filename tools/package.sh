@@ -21,7 +21,7 @@ import sglang_collect as sc
 here = pathlib.Path.cwd()
 package = pathlib.Path(sc.__file__).parent
 assert package.is_relative_to(here), package
-for name in ("py.typed", "_core.pyi", "catalog/sglang.py"):
+for name in ("py.typed", "_core.pyi", "catalog/sglang.py", "dashboard/index.html", "dashboard/vendor/uPlot.esm.js"):
     assert (package / name).is_file(), name
 snapshot = sc.SGLangMetricsSnapshot.from_text("sglang:num_requests_running 4\n", instance_id="wheel")
 assert snapshot.system_metrics.num_requests_running == 4

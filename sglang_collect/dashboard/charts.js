@@ -1,0 +1,178 @@
+/** The charts of a server: lines over the last minutes, which mouse and keyboard read point by point. */
+
+import uPlot from "./vendor/uPlot.esm.js";
+
+import { element, setText } from "./dom.js";
+import { count, percent, rate, seconds, timeOfDay } from "./format.js";
+
+const MOST_POINTS = 300;
+const HEIGHT = 160; // pixels
+
+const CHARTS = [
+  { title: "Requests", lines: { running: "running", waiting: "waiting" }, text: count },
+  {
+    title: "Tokens per second, of ten seconds",
+    lines: { generation_tokens_per_second: "generated", prompt_tokens_per_second: "of prompts" },
+    text: rate,
+  },
+  { title: "KV cache used", lines: { kv_usage_ratio: "used" }, text: percent, most: 1 },
+  { title: "Finished requests per second, of ten seconds", lines: { requests_per_second: "finished" }, text: rate },
+  {
+    title: "Time to first token, of a minute",
+    lines: { time_to_first_token_p50: "p50", time_to_first_token_p95: "p95" },
+    text: seconds,
+  },
+  {
+    title: "Between tokens, of a minute",
+    lines: { inter_token_p50: "p50", inter_token_p95: "p95" },
+    text: seconds,
+  },
+];
+
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+class Chart {
+  constructor({ title, lines, text, most }) {
+    this.title = title;
+    this.text = text;
+    this.names = Object.keys(lines);
+    this.labels = Object.values(lines);
+    this.place = null; // where the cursor is, as a number of a point; null: at the newest
+    this.values = this.names.map(() => element("b"));
+    const legend = element("p", { class: "legend" });
+    this.labels.forEach((label, n) => {
+      legend.append(element("span", { class: `line line-${n}` }), `${label} `, this.values[n], " ");
+    });
+    this.moment = element("span", { class: "moment" });
+    legend.append(this.moment);
+    this.plot = element("div", { class: "plot", role: "slider", tabindex: "0", "aria-label": title });
+    this.node = element("figure", {}, element("figcaption", {}, title), legend, this.plot);
+    this.#listen();
+    this.options = this.#options(most);
+  }
+
+  #options(most) {
+    const axis = {
+      stroke: () => colour("--dim"),
+      grid: { stroke: () => colour("--grid"), width: 1 },
+      ticks: { stroke: () => colour("--grid"), width: 1 },
+    };
+    return {
+      width: 300,
+      height: HEIGHT,
+      legend: { show: false },
+      cursor: { y: false, drag: { x: false, y: false } },
+      scales: { y: { range: (_, low, high) => [0, most ?? ((high ?? 0) * 1.1 || 1)] } },
+      axes: [
+        { ...axis, values: (_, times) => times.map((time) => timeOfDay(time)), space: 80, size: 30 },
+        { ...axis, values: (_, values) => values.map((value) => this.text(value)), size: 64 },
+      ],
+      series: [
+        {},
+        ...this.names.map((_, n) => ({
+          stroke: () => colour(`--line-${n}`),
+          dash: n ? [6, 4] : undefined,
+          width: 2,
+          points: { show: false },
+        })),
+      ],
+      hooks: { setCursor: [(plot) => this.#moved(plot.cursor.idx)] },
+    };
+  }
+
+  #listen() {
+    this.plot.addEventListener("keydown", (event) => {
+      const last = this.data[0].length - 1;
+      const now = this.place ?? last;
+      const places = { ArrowLeft: now - 1, ArrowRight: now + 1, Home: 0, End: last };
+      const place = places[event.key];
+      if (place === undefined) return;
+      event.preventDefault();
+      this.#pointAt(Math.min(Math.max(place, 0), last));
+    });
+    this.plot.addEventListener("blur", () => this.#pointAt(null));
+    new ResizeObserver(() => this.#fit()).observe(this.plot);
+  }
+
+  show(history) {
+    this.data = [history.time, ...this.names.map((name) => history[name])];
+    if (this.uplot) this.uplot.setData(this.data);
+    else this.uplot = new uPlot(this.options, this.data, this.plot);
+    this.#fit();
+    this.#tell();
+  }
+
+  redraw() {
+    this.uplot?.redraw();
+  }
+
+  #fit() {
+    const width = this.plot.clientWidth;
+    if (this.uplot && width && width !== this.uplot.width) this.uplot.setSize({ width, height: HEIGHT });
+  }
+
+  #pointAt(place) {
+    this.place = place;
+    const left = place === null ? -10 : this.uplot.valToPos(this.data[0][place], "x");
+    this.uplot.setCursor({ left, top: place === null ? -10 : 0 }, false);
+    this.#tell();
+  }
+
+  #moved(place) {
+    if (document.activeElement === this.plot && place === null) return;
+    this.place = place ?? null;
+    this.#tell();
+  }
+
+  /** The values at the cursor, or the newest ones, as text. */
+  #tell() {
+    const last = this.data[0].length - 1;
+    const place = Math.min(this.place ?? last, last);
+    const texts = this.data.slice(1).map((column) => this.text(column[place]));
+    texts.forEach((text, n) => setText(this.values[n], text));
+    const moment = timeOfDay(this.data[0][place]);
+    setText(this.moment, this.place === null ? "" : `at ${moment}`);
+    this.plot.setAttribute("aria-valuemin", "0");
+    this.plot.setAttribute("aria-valuemax", String(Math.max(last, 0)));
+    this.plot.setAttribute("aria-valuenow", String(Math.max(place, 0)));
+    const told = this.labels.map((label, n) => `${label} ${texts[n]}`).join(", ");
+    this.plot.setAttribute("aria-valuetext", `${moment}: ${told}`);
+  }
+}
+
+/** All charts of one server. */
+export class Charts {
+  constructor(node) {
+    this.charts = CHARTS.map((chart) => new Chart(chart));
+    this.history = null;
+    node.append(...this.charts.map((chart) => chart.node));
+  }
+
+  /** Begins with what is known already: a column of numbers for each line. */
+  begin(history) {
+    this.history = history;
+    this.#show();
+  }
+
+  /** One more point; the oldest gives way. */
+  add(point) {
+    const times = this.history.time;
+    if (point.time === undefined || point.time <= times.at(-1)) return;
+    for (const [name, column] of Object.entries(this.history)) {
+      column.push(point[name]);
+      if (column.length > MOST_POINTS) column.shift();
+    }
+    this.#show();
+  }
+
+  #show() {
+    for (const chart of this.charts) chart.show(this.history);
+  }
+
+  /** In the colours there are now. */
+  redraw() {
+    for (const chart of this.charts) chart.redraw();
+  }
+}

@@ -1,0 +1,267 @@
+/** The fleet at a glance: its totals, and a table with a row for each server. */
+
+import { byId, drawnTogether, element, setAttribute, setText, showTiles } from "./dom.js";
+import { ABSENT, age, count, percent, rate, seconds } from "./format.js";
+
+const RESTART_SHOWN = 60; // seconds for which a restart is told
+
+/** What a row says: how it is found in it, shown and sorted. */
+const COLUMNS = [
+  { label: "Running", group: "now", value: (row) => row.running, text: count },
+  { label: "Waiting", group: "now", value: (row) => row.waiting, text: count },
+  { label: "KV cache", group: "now", value: (row) => row.kv_usage_ratio, text: percent, bar: true },
+  { label: "Requests/s", group: "minute", value: (row) => row.requests_per_second, text: rate },
+  { label: "Output tokens/s", group: "minute", value: (row) => row.generation_tokens_per_second, text: rate },
+  { label: "Prompt tokens/s", group: "minute", value: (row) => row.prompt_tokens_per_second, text: rate },
+  { label: "Cache hits", group: "minute", value: (row) => row.cache_hit_rate, text: percent },
+  { label: "p50", group: "first", value: (row) => row.time_to_first_token[0], text: seconds },
+  { label: "p95", group: "first", value: (row) => row.time_to_first_token[1], text: seconds },
+  { label: "p50", group: "between", value: (row) => row.inter_token[0], text: seconds },
+  { label: "p95", group: "between", value: (row) => row.inter_token[1], text: seconds },
+];
+
+const GROUPS = [
+  ["now", "Now"],
+  ["minute", "In the last minute"],
+  ["first", "Time to first token"],
+  ["between", "Between tokens"],
+];
+
+/** States by urgency, which is how they are sorted. */
+const STATES = {
+  down: "✕ down",
+  stale: "▲ stale",
+  unknown: "… not read yet",
+  up: "● up",
+  idle: "○ idle",
+};
+
+/** Which state a row is in; `interval` is how often it is read, in seconds. */
+function stateOf(row, seen, interval) {
+  if (row.up === null) return "unknown";
+  if (!row.up) return "down";
+  if (seen > Math.max(3 * interval, 5)) return "stale";
+  return row.running === 0 && row.waiting === 0 ? "idle" : "up";
+}
+
+/** The clock of the server whose events these are, by which it says when it saw what. */
+export class Clock {
+  now = 0;
+  interval = 1;
+  #at = 0;
+
+  set(event) {
+    this.now = event.now;
+    this.interval = event.interval;
+    this.#at = performance.now();
+  }
+
+  /** Seconds since a moment; null where there was none. */
+  since(moment) {
+    return moment === null ? null : this.now + (performance.now() - this.#at) / 1000 - moment;
+  }
+}
+
+/** A row's state: its class, and the words for it. */
+export function describe(row, clock) {
+  const state = stateOf(row, clock.since(row.at), clock.interval);
+  const notes = [];
+  if (row.error !== null) notes.push(row.error.split(":")[0]);
+  const restarted = clock.since(row.restarted);
+  if (restarted !== null && restarted < RESTART_SHOWN) notes.push(`restarted ${age(restarted)} ago`);
+  return { state, text: [STATES[state], ...notes].join(" · ") };
+}
+
+/** What the tiles above say, of all servers or of one. */
+export function tilesOf(row) {
+  return [
+    ["Running", count(row.running)],
+    ["Waiting", count(row.waiting)],
+    ["KV cache used", percent(row.kv_usage_ratio)],
+    ["Output tokens/s", rate(row.generation_tokens_per_second)],
+    ["Prompt tokens/s", rate(row.prompt_tokens_per_second)],
+    ["Requests/s", rate(row.requests_per_second)],
+    ["Cache hits", percent(row.cache_hit_rate)],
+    ["First token p95", seconds(row.time_to_first_token[1])],
+    ["Between tokens p95", seconds(row.inter_token[1])],
+  ];
+}
+
+/** One server's line of the table. */
+class Line {
+  constructor(name, place) {
+    this.name = name;
+    this.place = place;
+    this.row = null;
+    this.state = element("td", { class: "state" });
+    this.age = element("td");
+    this.cells = COLUMNS.map(() => element("td"));
+    this.bars = COLUMNS.map(({ bar }) => bar && element("span", { class: "bar", "aria-hidden": "true" }));
+    this.texts = this.cells.map((cell, n) => {
+      const text = document.createTextNode(ABSENT);
+      cell.append(text, ...(this.bars[n] ? [this.bars[n]] : []));
+      return text;
+    });
+    const link = element("a", { href: `#/server/${encodeURIComponent(name)}` }, name);
+    this.node = element("tr", {}, element("th", { scope: "row" }, link), this.state, this.age, ...this.cells);
+  }
+
+  take(row) {
+    this.row = row;
+    COLUMNS.forEach(({ value, text }, n) => {
+      const number = value(row);
+      const shown = text(number);
+      if (this.texts[n].data !== shown) this.texts[n].data = shown;
+      if (this.bars[n]) this.bars[n].style.width = `${100 * Math.min(number ?? 0, 1)}%`;
+    });
+    setAttribute(this.state, "title", row.error);
+  }
+
+  /** What changes as time goes by. */
+  tick(clock) {
+    const { state, text } = describe(this.row, clock);
+    setAttribute(this.node, "data-state", state);
+    setText(this.state, text);
+    setText(this.age, age(clock.since(this.row.at)));
+  }
+
+  /** The number or text that a column is sorted by. */
+  key(column) {
+    if (column === "name") return this.name;
+    if (column === "state") return Object.keys(STATES).indexOf(this.node.dataset.state);
+    if (column === "age") return this.row.at === null ? null : -this.row.at;
+    return COLUMNS[column].value(this.row);
+  }
+}
+
+/** Smaller first; what is absent comes last, whichever way the others go. */
+function compare(a, b, sign) {
+  if (a === null || b === null) return (a === null) - (b === null);
+  if (typeof a === "string") return sign * a.localeCompare(b, "en", { numeric: true });
+  return sign * (a - b);
+}
+
+export class FleetView {
+  constructor(announce) {
+    this.announce = announce;
+    this.clock = new Clock();
+    this.lines = new Map();
+    this.down = null; // names, once they are known
+    this.sorted = { column: null, sign: 1 };
+    this.table = document.querySelector("table.fleet");
+    this.body = this.table.tBodies[0];
+    this.draw = drawnTogether(() => this.drawNow());
+    this.#makeHead();
+    byId("filter").addEventListener("input", this.draw);
+    byId("filter-form").addEventListener("submit", (event) => event.preventDefault());
+    setInterval(this.draw, 1000);
+  }
+
+  /** Takes in an event; the first of a stream names all targets. */
+  take(event) {
+    this.clock.set(event);
+    if (event.targets) this.#meet(event.targets);
+    for (const row of event.rows) this.lines.get(row.instance_id)?.take(row);
+    this.totals = event.totals;
+    this.draw();
+  }
+
+  /** Puts the focus where it was before a server was looked at in depth. */
+  focus(name) {
+    const line = this.lines.get(name);
+    (line?.node.querySelector("a") ?? byId("fleet-heading")).focus();
+  }
+
+  #meet(names) {
+    const known = this.lines;
+    this.lines = new Map(names.map((name, place) => [name, known.get(name) ?? new Line(name, place)]));
+    for (const [name, line] of known) if (!this.lines.has(name)) line.node.remove();
+    setText(byId("nothing"), "No servers are registered. sglang-collect serve HOST:PORT registers one.");
+    byId("nothing").hidden = names.length > 0;
+  }
+
+  #makeHead() {
+    const groups = element("tr", {}, element("td", { colspan: "3" }));
+    for (const [group, label] of GROUPS) {
+      const colspan = String(COLUMNS.filter((column) => column.group === group).length);
+      groups.append(element("th", { scope: "colgroup", colspan, id: `group-${group}` }, label));
+    }
+    const names = element("tr");
+    names.append(
+      this.#headCell("Server", "name"),
+      this.#headCell("State", "state"),
+      this.#headCell("Age", "age"),
+      ...COLUMNS.map(({ label, group }, n) => this.#headCell(label, n, `group-${group}`)),
+    );
+    this.table.tHead.append(groups, names);
+  }
+
+  #headCell(label, column, group) {
+    const button = element("button", { type: "button" }, label);
+    const cell = element("th", { scope: "col" }, button);
+    if (group) button.setAttribute("aria-describedby", group);
+    button.addEventListener("click", () => this.#sortBy(column, cell));
+    return cell;
+  }
+
+  /** First by what is most, or by what comes first in the alphabet; then the other way; then not at all. */
+  #sortBy(column, cell) {
+    const first = typeof column === "string" ? 1 : -1;
+    const { column: before, sign } = this.sorted;
+    if (before !== column) this.sorted = { column, sign: first };
+    else if (sign === first) this.sorted = { column, sign: -first };
+    else this.sorted = { column: null, sign: 1 };
+    for (const other of this.table.querySelectorAll("[aria-sort]")) other.removeAttribute("aria-sort");
+    if (this.sorted.column !== null) {
+      cell.setAttribute("aria-sort", this.sorted.sign > 0 ? "ascending" : "descending");
+    }
+    this.draw();
+  }
+
+  drawNow() {
+    const lines = [...this.lines.values()].filter((line) => line.row);
+    for (const line of lines) line.tick(this.clock);
+    const shown = this.#filter(lines);
+    const still = this.body.matches(":hover, :focus-within") && shown.every((line) => line.node.isConnected);
+    if (!still) this.#order(shown);
+    if (this.totals) {
+      const up = ["Servers up", `${this.totals.up} of ${this.lines.size}`];
+      showTiles(byId("totals"), [up, ...tilesOf(this.totals)]);
+    }
+    this.#tellWhoIsDown(lines);
+  }
+
+  #filter(lines) {
+    const wanted = byId("filter").value.trim().toLowerCase();
+    const shown = lines.filter((line) => {
+      const matches = `${line.name} ${line.state.textContent}`.toLowerCase().includes(wanted);
+      line.node.hidden = !matches;
+      return matches;
+    });
+    setText(byId("filtered"), wanted ? `${shown.length} of ${lines.length} shown` : "");
+    return shown;
+  }
+
+  /** Rows keep still while somebody points at them, or is among them with the keyboard. */
+  #order(lines) {
+    const { column, sign } = this.sorted;
+    const ordered =
+      column === null
+        ? [...lines].sort((a, b) => a.place - b.place)
+        : [...lines].sort((a, b) => compare(a.key(column), b.key(column), sign) || a.place - b.place);
+    ordered.forEach((line, n) => {
+      if (this.body.rows[n] !== line.node) this.body.insertBefore(line.node, this.body.rows[n] ?? null);
+    });
+  }
+
+  #tellWhoIsDown(lines) {
+    const down = lines.filter((line) => line.row.up === false).map((line) => line.name);
+    const before = this.down;
+    this.down = down;
+    if (before === null) return;
+    const fell = down.filter((name) => !before.includes(name));
+    const rose = before.filter((name) => !down.includes(name));
+    if (fell.length) this.announce(`Down: ${fell.join(", ")}`);
+    if (rose.length) this.announce(`Up again: ${rose.join(", ")}`);
+  }
+}
