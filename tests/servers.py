@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -49,7 +50,8 @@ def silence(request: Request, connection: socket.socket) -> None:
 def _hung_up(connection: socket.socket) -> bool:
     """Whether the client has closed, even where the thread that answers has not seen it yet."""
     try:
-        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        peeked = socket.socket.recv(connection, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)  # TLS or not
+        return peeked == b""
     except BlockingIOError:
         return False
     except OSError:
@@ -60,21 +62,23 @@ class Server:
     """Answers on 127.0.0.1, a thread a connection, and remembers what it was asked.
 
     Attributes:
+        tls: what its end of TLS is; None: it speaks plainly.
         requests: every request, in the order of arrival.
         opened, closed: connections so far.
         most: requests that were being answered at one time, for clients that had not hung up.
     """
 
-    def __init__(self, reply: bytes | Answer) -> None:
+    def __init__(self, reply: bytes | Answer, *, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.reply = reply
+        self.tls = tls
         self.requests: list[Request] = []
         self.opened = self.closed = self.most = 0
         self._answering: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._connections: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=1024)
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/metrics"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}/metrics"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -97,8 +101,10 @@ class Server:
                 self._connections.add(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
-    def _serve(self, connection: socket.socket) -> None:
-        with connection, suppress(OSError), connection.makefile("rb") as lines:
+    def _serve(self, plain: socket.socket) -> None:
+        with suppress(OSError), self._wrapped(plain) as connection, connection.makefile("rb") as lines:
+            with self._lock:
+                self._connections = (self._connections - {plain}) | {connection}
             while (request := _read_request(lines)) is not None:
                 with self._lock:
                     self.requests.append(request)
@@ -114,7 +120,22 @@ class Server:
                 connection.sendall(sent)
         with self._lock:
             self.closed += 1
-            self._connections.discard(connection)
+            self._connections = {other for other in self._connections if other.fileno() >= 0}
+
+    def _wrapped(self, plain: socket.socket) -> socket.socket:
+        """The connection to talk over, its TLS handshake done where there is one."""
+        if self.tls is None:
+            return plain
+        connection = self.tls.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+        try:
+            connection.do_handshake()
+        except OSError:
+            with connection, suppress(OSError):
+                connection.shutdown(socket.SHUT_WR)  # so that an alert arrives before a reset does
+                while socket.socket.recv(connection, 4096):
+                    pass
+            raise
+        return connection
 
 
 def _read_request(stream: BinaryIO) -> Request | None:
@@ -130,8 +151,8 @@ def _read_request(stream: BinaryIO) -> Request | None:
 
 
 @contextmanager
-def serving(reply: bytes | Answer) -> Iterator[Server]:
-    server = Server(reply)
+def serving(reply: bytes | Answer, *, port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+    server = Server(reply, port=port, tls=tls)
     try:
         yield server
     finally:

@@ -46,6 +46,7 @@ static const struct {
     {CURLOPT_TCP_NODELAY, 1},
     {CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2},
     {CURLOPT_MAXLIFETIME_CONN, 300},
+    {CURLOPT_SSL_SESSIONID_CACHE, 0}, /* a session taken up again shows no certificate to check */
 };
 
 static const struct {

@@ -220,6 +220,13 @@ static bool is_alert(const sgc__http *http)
 
 /* ------------------------------------------------------------------ transfer */
 
+/* libcurl keeps a trailer line whole, up to 4 KiB. Older ones call a longer one
+ * a chunk for which there is no memory. */
+static bool is_long_trailer(const sgc__http *http)
+{
+    return strstr(http->why, "Out of memory in chunked") && !no_memory_left();
+}
+
 static void fail_receive(sgc__http *http)
 {
     char progress[SGC__PROGRESS_SIZE];
@@ -230,6 +237,8 @@ static void fail_receive(sgc__http *http)
         FAIL(http, SGC_REASON_TLS_HANDSHAKE,
              "server ended the TLS handshake with an alert; "
              "expected it to accept the connection");
+    else if (is_long_trailer(http))
+        FAIL(http, SGC_REASON_HEADERS_TOO_LARGE, "a trailer line is too long; the limit is 4096 bytes");
     else if (!reset && http->answer.headers_done && http->answer.framing == SGC_FRAMING_CHUNKED)
         FAIL(http, SGC_REASON_FRAMING, "chunk is malformed after %s; expected chunked coding", progress);
     else if (http->answer.headers_done)
