@@ -77,8 +77,9 @@ lint: setup .venv/.analysers ## ruff, the rules of the rooms, clang's warnings, 
 	@$(PY) tools/lint_core.py
 	@tools/clang_lint.sh
 
-types: setup ## mypy, and the stub of the extension against the extension
+types: setup ## mypy and pyright, and the stub of the extension against the extension
 	@$(PY) -m mypy
+	@$(PY) -m pyright
 	@$(PY) -m mypy.stubtest sglang_collect._core
 
 generated: setup ## rewrites what scripts write: tables, golden pages, docs/metrics.md

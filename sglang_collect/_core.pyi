@@ -28,34 +28,57 @@ def parse(
     format: _Format = "text",
     strict: bool = False,
     limits: object | None = None,
-) -> Page: ...
+) -> Page:
+    """Reads one exposition whole, or refuses it whole.
+
+    data: bytes (held, not copied), str (as UTF-8) or any contiguous buffer (copied).
+    format: 'text' (Prometheus text 0.0.4), 'openmetrics', or 'auto' (OpenMetrics where the
+        last line is '# EOF').
+    strict: every MUST of the OpenMetrics specification; nothing more for text.
+    limits: object with the attributes of LIMITS; None for the defaults.
+
+    Returns a Page. Raises ExpositionError for a page that is malformed, LimitExceeded for
+    one that is larger than allowed, TypeError, BufferError and ValueError for arguments.
+    """
 
 @final
 class Exemplar:
+    """One observation behind a sample. Compares by labels, value and timestamp."""
     @property
-    def labels(self) -> dict[str, str]: ...
+    def labels(self) -> dict[str, str]:
+        """dict[str, str]: a new dict, in page order."""
     @property
-    def value(self) -> float: ...
+    def value(self) -> float:
+        """float: the value of the observation."""
     @property
-    def timestamp(self) -> float | None: ...
+    def timestamp(self) -> float | None:
+        """float | None: seconds since 1970; None where the page gives none."""
 
 @final
 class Sample:
+    """One line of a page. Compares by name, labels, value and timestamp."""
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """str: the name as written, suffix included."""
     @property
-    def labels(self) -> dict[str, str]: ...
+    def labels(self) -> dict[str, str]:
+        """dict[str, str]: a new dict, in page order."""
     @property
-    def value(self) -> float: ...
+    def value(self) -> float:
+        """float: the value; it may be NaN or infinite."""
     @property
-    def timestamp(self) -> float | None: ...
+    def timestamp(self) -> float | None:
+        """float | None: seconds since 1970; None where the page gives none."""
     @property
-    def exemplar(self) -> Exemplar | None: ...
+    def exemplar(self) -> Exemplar | None:
+        """Exemplar | None: OpenMetrics only."""
     @property
-    def family(self) -> Family: ...
+    def family(self) -> Family:
+        """Family: the family it belongs to."""
 
 @final
 class Samples(Sequence[Sample]):
+    """A sequence of Sample, each made when asked for. A slice is a view as well."""
     def __len__(self) -> int: ...
     @overload
     def __getitem__(self, index: SupportsIndex, /) -> Sample: ...
@@ -67,30 +90,39 @@ class Samples(Sequence[Sample]):
 
 @final
 class Family:
+    """The samples that share a TYPE line. Compares by all that it says."""
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """str: the name, without the suffixes of its samples."""
     @property
-    def type(self) -> str: ...
+    def type(self) -> str:
+        """str: what TYPE says: 'gauge', ...; 'unknown' where nothing does."""
     @property
-    def help(self) -> str: ...
+    def help(self) -> str:
+        """str: what HELP says, '' where nothing does."""
     @property
-    def unit(self) -> str: ...
+    def unit(self) -> str:
+        """str: what UNIT says, '' where nothing does."""
     @property
-    def samples(self) -> Samples: ...
+    def samples(self) -> Samples:
+        """Samples: its samples, in page order."""
 
 @final
 class Families(Mapping[str, Family]):
+    """A mapping of Family by name, in page order, each made when asked for."""
     def __len__(self) -> int: ...
     def __getitem__(self, name: str, /) -> Family: ...
     def __iter__(self) -> Iterator[str]: ...
     @overload
     def get(self, key: str, default: None = None) -> Family | None: ...
     @overload
+    def get(self, key: str, default: Family) -> Family: ...
+    @overload
     def get(self, key: str, default: _T) -> Family | _T: ...
 
 @final
 class Values:
-    """The values of a page; supports the buffer protocol. Seen as ``Page.values.obj``."""
+    """The values of a page: what Page.values is a view of."""
 
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview[float]: ...
@@ -100,58 +132,91 @@ class Series:
     """What the values of many pages belong to. Hashable; compares by name and labels."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """str: the name as written, suffix included."""
     @property
     def labels(self) -> MappingProxyType[str, str]:
-        """Read-only and always the same, in page order."""
+        """MappingProxyType[str, str]: read-only, always the same, in page order."""
 
 @final
 class Columns:
-    """A page by columns: ``values[i]`` is the value of ``series[i]``. Keeps its page alive.
+    """A page by columns: values[i] is the value of series[i]. Keeps its page alive.
 
-    Columns made ``like`` those of an earlier page have the same Series where the page has the same text, and
-    the same tuple where all of it is the same: ``columns.series is earlier.series`` says that what was worked
-    out for the tuple still holds::
+    Columns made `like` those of an earlier page have the same Series where the page has
+    the same text, and the same tuple where all of it is the same: what was worked out
+    for the tuple then still holds::
 
         columns = page.columns(like=columns)
         if columns.series is not known:
             known = columns.series
-            running = [i for i, series in enumerate(known) if series.name == "sglang:num_running_reqs"]
+            running = [i for i, one in enumerate(known) if one.name == 'sglang:num_running_reqs']
         total = sum(columns.values[i] for i in running)
     """
 
     @property
-    def series(self) -> tuple[Series, ...]: ...
+    def series(self) -> tuple[Series, ...]:
+        """tuple[Series, ...]: the series of every sample, in page order."""
     @property
     def values(self) -> memoryview[float]:
-        """``Page.values``: float64, one for each series."""
+        """memoryview of float64: Page.values, one for each series."""
 
 @final
 class Page:
+    """One exposition, parsed and checked whole. Made by parse(); immutable."""
     @property
-    def samples(self) -> Samples: ...
+    def samples(self) -> Samples:
+        """Samples: every sample, in page order."""
     @property
-    def families(self) -> Families: ...
+    def families(self) -> Families:
+        """Families: family by name, in page order."""
     @property
-    def format(self) -> Literal["text", "openmetrics"]: ...
+    def format(self) -> Literal["text", "openmetrics"]:
+        """str: 'text' or 'openmetrics', as it was read."""
     @property
     def values(self) -> memoryview[float]:
-        """The value of every sample in page order, as read-only float64, strided and not copied.
+        """memoryview of float64: the value of every sample, in page order; read-only, not copied.
 
-        Keeps the page alive. A value may be NaN or infinite; a page without samples has none.
+        It is strided, keeps the page alive, and is taken by numpy.asarray(). A value may be NaN
+        or infinite. Of length 0 where the page has no sample.
         """
 
     def columns(self, like: Columns | None = None) -> Columns:
-        """``like``: the Columns of an earlier page of the same target, whose Series are used again.
+        """The page by columns: which series it has, and their values.
 
-        A series is known by its text, so one whose name has escapes is made anew each time.
+        like: the Columns of an earlier page of the same target, or None. Each series whose
+            text is on both pages is then the same object, but for names with escapes, and
+            `series` the same tuple where both have the same ones in the same order.
+
+        Returns Columns. Raises TypeError for any other `like`.
         """
 
-    def value(self, name: str, /, **labels: str) -> float | None: ...
-    def histogram(self, name: str, /, **labels: str) -> Histogram | None: ...
+    def value(self, name: str, /, **labels: str) -> float | None:
+        """The value of the one sample of that name, suffix included, that has these labels.
+
+        An empty label equals an absent one; labels that are not given may be any.
+        Returns None where there is no such sample. Raises LookupError where there
+        are several: nothing is added up unasked.
+        """
+    def histogram(self, name: str, /, **labels: str) -> Histogram | None:
+        """The histograms (or summaries) of the family of that name that have these
+        labels, added up.
+
+        An empty label equals an absent one. Returns None where there is none, and
+        where its buckets make no histogram (a count that falls, no +Inf bucket).
+        """
 
 @final
 class Histogram:
+    """Cumulative buckets: counts[i] observations were <= bounds[i].
+
+    Bounds rise strictly and end with inf; counts do not fall. sum is the sum of
+    all observations, None where it is not known. A summary is a histogram with
+    the inf bucket alone. Raises ValueError for anything else. Immutable;
+    compares by value; can be pickled.
+
+    a + b and a - b take the bounds that both have; a - b is since() without
+    the word whether a restart was seen.
+    """
     def __new__(
         cls,
         bounds: Iterable[float],
@@ -160,18 +225,39 @@ class Histogram:
         sum: float | None = None,
     ) -> Self: ...
     @property
-    def bounds(self) -> tuple[float, ...]: ...
+    def bounds(self) -> tuple[float, ...]:
+        """tuple[float, ...]: upper bounds, rising to inf."""
     @property
-    def counts(self) -> tuple[float, ...]: ...
+    def counts(self) -> tuple[float, ...]:
+        """tuple[float, ...]: observations up to each bound."""
     @property
-    def count(self) -> float: ...
+    def count(self) -> float:
+        """float: all observations."""
     @property
-    def sum(self) -> float | None: ...
+    def sum(self) -> float | None:
+        """float | None: sum of all observations; None where not known."""
     @property
-    def mean(self) -> float | None: ...
-    def quantile(self, q: float, /) -> float | None: ...
-    def resolution(self, q: float, /) -> tuple[float, float] | None: ...
-    def since(self, earlier: Histogram, /) -> tuple[Histogram, bool]: ...
+    def mean(self) -> float | None:
+        """float | None: sum / count; None where empty or without sum."""
+    def quantile(self, q: float, /) -> float | None:
+        """PromQL's histogram_quantile, for q from 0 to 1: linear inside a bucket.
+
+        Where it falls into the +Inf bucket it is the last finite bound, so a value
+        may be larger: see resolution(). None where the histogram is empty or has
+        the +Inf bucket alone. Raises ValueError for any other q.
+        """
+    def resolution(self, q: float, /) -> tuple[float, float] | None:
+        """Bounds (lower, upper) of the bucket that quantile(q) fell into: all that is known.
+
+        The first bucket begins at 0 where its bound is positive, at -inf elsewhere;
+        the last ends at inf. None where quantile(q) is None.
+        """
+    def since(self, earlier: Histogram, /) -> tuple[Histogram, bool]:
+        """(self - earlier, restarted): what came between two scrapes of one server.
+
+        Where any count fell the server began again from zero: restarted is True and
+        the difference is this histogram itself.
+        """
     def __add__(self, other: Histogram, /) -> Histogram: ...
     def __radd__(self, other: Histogram, /) -> Histogram: ...
     def __sub__(self, other: Histogram, /) -> Histogram: ...
@@ -179,7 +265,21 @@ class Histogram:
 
 @final
 class Extract:
-    """One wanted number of a Plan. See sgc_extract in csrc/core/sgc.h."""
+    """One wanted number of a Plan.
+
+    names: metric names without prefix; the first that a page has is read.
+    kind: 'value' (samples outside histograms and summaries), 'histogram' (families whose
+        TYPE is histogram or summary; they add up), or 'label' (the values of the label `by`
+        over all series of the plan's prefixes, each with its number of samples).
+    where: conditions (label, operation, values), all of which hold; the operations are
+        'is', 'is not', 'starts', 'not starts', 'ends', 'not ends' one of the values.
+    without: labels that only repeat a measurement; of the series that differ in nothing
+        else the one with the lowest numbers in the labels `lowest` stands.
+    by: one label, for a dict by its values.
+    reduce: 'sum', 'max' or 'mean' over the rest.
+
+    An empty label equals an absent one. Raises TypeError and ValueError. Immutable.
+    """
 
     def __new__(
         cls,
@@ -198,9 +298,17 @@ _Slot = float | Histogram | dict[str, float] | dict[str, Histogram] | None
 
 @final
 class Plan:
+    """Which numbers a page is read for, compiled.
+
+    prefixes: spellings tried before every name, in order ('' for none).
+    extracts: mapping of names, as the fold will know them, to Extract.
+
+    Raises TypeError and ValueError. Immutable.
+    """
     def __new__(cls, prefixes: Sequence[str], extracts: Mapping[str, Extract]) -> Self: ...
     @property
-    def names(self) -> tuple[str, ...]: ...
+    def names(self) -> tuple[str, ...]:
+        """tuple[str, ...]: names of the extracts, in order."""
     def fold(
         self,
         data: Buffer | str | Page,
@@ -209,36 +317,48 @@ class Plan:
         format: _Format = "text",
         strict: bool = False,
         limits: object | None = None,
-    ) -> Fold: ...
+    ) -> Fold:
+        """Reads a page and fills every slot of the plan, without keeping its samples.
+
+        data, format, strict and limits are those of parse(), and so are the errors. A
+        Page is read again as it was read before, whatever the keywords say.
+        """
 
 @final
 class Fold(Mapping[str, Any]):
-    """Slots by extract name: a float, a Histogram, a dict of either, or None (absent)."""
+    """What a Plan found on one page: a mapping of the names of its extracts.
+
+    Each slot is a float, a Histogram, a dict of either (with `by`), or None where
+    the page has no such series or their values make no number; see reason().
+    Values are made when first asked for. Unknown names raise KeyError.
+    """
 
     @property
-    def n_samples(self) -> int: ...
+    def n_samples(self) -> int:
+        """int: samples on the whole page."""
     def __len__(self) -> int: ...
     def __getitem__(self, name: str, /) -> _Slot: ...
     def __iter__(self) -> Iterator[str]: ...
-    @overload
-    def get(self, key: str, default: None = None) -> Any: ...
-    @overload
-    def get(self, key: str, default: _T) -> Any | _T: ...
-    def n_series(self, name: str, /) -> int: ...
-    def reason(self, name: str, /) -> str | None: ...
-    def bounds_differ(self, name: str, /) -> bool: ...
+    def get(self, key: str, default: Any = None) -> Any: ...
+    def n_series(self, name: str, /) -> int:
+        """int: series that were combined, repeats excluded."""
+    def reason(self, name: str, /) -> str | None:
+        """str | None: why it is absent though series were there."""
+    def bounds_differ(self, name: str, /) -> bool:
+        """bool: histograms of different bounds were merged."""
 
 @final
 class Steady:
-    """Folds the pages of one target: of one that has the lines of the one before, only the values are read.
+    """Folds the pages of one target: of a page that has the lines of the one before,
+    only the values are read.
 
-    Scrapers do so by themselves. Holds a copy of one page. Used by one thread at a time.
+    Holds a copy of one page. Used by one thread at a time.
     """
 
     def __new__(cls, plan: Plan) -> Self: ...
     @property
     def hit(self) -> bool:
-        """The last page had the lines of the one before."""
+        """bool: the last page had the lines of the one before; False where none was read."""
 
     def fold(
         self,
@@ -248,16 +368,43 @@ class Steady:
         format: _Format = "text",
         limits: object | None = None,
     ) -> Fold:
-        """What ``Plan.fold`` gives, errors included. RuntimeError while another thread folds."""
+        """What Plan.fold() gives for this page, errors included, and faster where the
+        page has the lines of the one before.
+
+        Raises RuntimeError while another thread folds.
+        """
 
 @final
 class Guard:
+    """Which targets may be connected to.
+
+    allow: entries such as '*' (any address but those always denied),
+    '10.1.0.0/16:30000-30099', '10.1.2.3', '[fd00::/8]:30000', 'sglang-*.svc:30000';
+    ports 30000 to 30099 where an entry gives none. Without an entry every target is
+    refused. Raises ValueError for an entry it cannot read. Immutable; compares by
+    its entries; can be pickled.
+    """
     def __new__(cls, allow: Iterable[str] = ()) -> Self: ...
     @property
-    def allow(self) -> tuple[str, ...]: ...
+    def allow(self) -> tuple[str, ...]:
+        """tuple[str, ...]: the entries, as they were given."""
 
 @final
 class Endpoint:
+    """A URL and how to ask it.
+
+    url: http or https, without user info.
+    timeout: seconds from submission to the last number, 0.001 to 3600.
+    headers: mapping of further request headers.
+    basic_auth: (user, password).
+    ca_file, client_cert: PEM files; (certificate, key) where they are two.
+    verify: check the certificate and the host name.
+    json: the answer is JSON and no page; it is asked for as such, and not read.
+    limits: object with the attributes of LIMITS; None for the defaults.
+
+    Raises TypeError and ValueError for arguments, TargetRefused for a URL that is
+    none, TLSError for files that cannot be used. Immutable.
+    """
     def __new__(
         cls,
         url: str,
@@ -274,56 +421,88 @@ class Endpoint:
         limits: object | None = None,
     ) -> Self: ...
     @property
-    def url(self) -> str: ...
+    def url(self) -> str:
+        """str: the URL as it was given."""
     @property
-    def label(self) -> str: ...
+    def label(self) -> str:
+        """str: the URL as it may be shown, without query values."""
     @property
-    def timeout(self) -> float: ...
+    def timeout(self) -> float:
+        """float: seconds a whole scrape may take."""
 
 @final
 class Body:
-    """The bytes of a page, held by the core; supports the buffer protocol."""
+    """The bytes of a page, inflated. Read-only; bytes(body) copies."""
 
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
 class Result:
-    """What one scrape gave: ``error`` is None, or the exception to raise."""
+    """What one scrape gave: a page, or the error that came in its place."""
 
     @property
-    def id(self) -> int: ...
+    def id(self) -> int:
+        """int: what submit() gave."""
     @property
-    def endpoint(self) -> Endpoint: ...
+    def endpoint(self) -> Endpoint:
+        """Endpoint: whom it asked."""
     @property
-    def error(self) -> Exception | None: ...
+    def error(self) -> Exception | None:
+        """Exception | None: the exception to raise, the same each time; None where it went well."""
     @property
-    def fold(self) -> Fold | None: ...
+    def fold(self) -> Fold | None:
+        """Fold | None: None where it failed or had no plan."""
     @property
-    def body(self) -> Body | None: ...
+    def body(self) -> Body | None:
+        """Body | None: the page, inflated; None where it failed."""
     @property
-    def page(self) -> Page | None: ...
+    def page(self) -> Page | None:
+        """Page | None: the body, parsed when first asked for; None where it failed.
+
+        Raises what parse() raises, where no plan has read the body before.
+        """
     @property
-    def format(self) -> Literal["text", "openmetrics"]: ...
+    def format(self) -> Literal["text", "openmetrics"]:
+        """str: 'text' or 'openmetrics', by the Content-Type."""
     @property
-    def status(self) -> int: ...
+    def status(self) -> int:
+        """int: HTTP status; 0 where none came."""
     @property
-    def framing(self) -> Literal["", "length", "chunked", "close"]: ...
+    def framing(self) -> Literal["", "length", "chunked", "close"]:
+        """str: how the end of the body was told: 'length', 'chunked', 'close'; '' where none came."""
     @property
-    def started(self) -> float: ...
+    def started(self) -> float:
+        """float: seconds since 1970 at submission."""
     @property
-    def elapsed(self) -> float: ...
+    def elapsed(self) -> float:
+        """float: seconds from submission to the end."""
     @property
-    def timings(self) -> dict[str, float]: ...
+    def timings(self) -> dict[str, float]:
+        """dict[str, float]: seconds from submission to the end of each stage, 0.0 where it did not come:
+        resolved, connected, tls, first_byte, received, done.
+        """
     @property
-    def wire_bytes(self) -> int: ...
+    def wire_bytes(self) -> int:
+        """int: bytes of the body as they were sent."""
     @property
-    def reused(self) -> bool: ...
+    def reused(self) -> bool:
+        """bool: over a connection that was kept."""
     @property
-    def retried(self) -> bool: ...
+    def retried(self) -> bool:
+        """bool: a kept connection had died; asked again on a new one."""
 
 @final
 class Scraper:
+    """Scrapes endpoints over kept connections.
+
+    guard: which targets may be connected to; None for all.
+    max_connections: connections open at once.
+    max_lookups: name look-ups in flight at once.
+
+    Any thread submits and cancels; one thread at a time waits. Close it, or use it
+    in a with statement: one that is dropped unclosed gives a ResourceWarning.
+    """
     def __new__(
         cls,
         *,
@@ -331,12 +510,37 @@ class Scraper:
         max_connections: int = 1000,
         max_lookups: int = 64,
     ) -> Self: ...
-    def submit(self, endpoint: Endpoint, plan: Plan | None = None, /) -> int: ...
-    def wait(self, timeout: float | None = None, /, *, max_results: int = 256) -> list[Result]: ...
-    def cancel(self, id: int | None = None, /) -> None: ...
-    def wake(self) -> None: ...
+    def submit(self, endpoint: Endpoint, plan: Plan | None = None, /) -> int:
+        """Queues one scrape, folded by the plan, and returns its id (int).
+
+        Without a plan the page is fetched and not read. Its timeout runs from here.
+        Any thread may call it. Raises RuntimeError after close().
+        """
+    def wait(self, timeout: float | None = None, /, *, max_results: int = 256) -> list[Result]:
+        """Moves the transfers on until at least one is finished, and returns the finished
+        ones (list[Result], at most max_results).
+
+        Returns [] after `timeout` seconds, when wake() is called, and at once when
+        nothing is pending. A scrape that failed is a result, not an exception. Signals
+        are handled within 0.1 s, and what is pending stays pending when one raises.
+        Raises RuntimeError while another thread waits, and after close().
+        """
+    def cancel(self, id: int | None = None, /) -> None:
+        """Ends one pending scrape, or all: the next wait() returns it with a ScrapeError
+        whose reason is 'cancelled'. Unknown ids are ignored. Any thread may call it.
+        """
+    def wake(self) -> None:
+        """Makes the thread inside wait(), or the next that calls it, return at once. Any
+        thread may call it.
+        """
     @property
-    def pending(self) -> int: ...
-    def close(self) -> None: ...
+    def pending(self) -> int:
+        """int: scrapes submitted that no wait() has returned."""
+    def close(self) -> None:
+        """Drops what is pending and closes every connection.
+
+        A thread inside wait() gets what is finished and what this cancelled, and
+        returns. Whatever is called afterwards raises RuntimeError, but for close().
+        """
     def __enter__(self) -> Self: ...
     def __exit__(self, *exc: object) -> None: ...

@@ -13,8 +13,6 @@ from functools import reduce
 from operator import add
 from typing import Any, cast
 
-from pydantic import BaseModel, Field
-
 from . import _core
 from .catalog import Field as CatalogField
 from .catalog import Reading, Value, sglang, sglang_fields
@@ -22,6 +20,7 @@ from .groups import (
     NATIVE_GROUPS,
     PLAN_GROUPS,
     Distribution,
+    Model,
     SGLangCacheMetrics,
     SGLangDisaggregation,
     SGLangKVCache,
@@ -41,30 +40,47 @@ from .groups import (
 __all__ = ["FleetAggregate", "aggregate", "combined"]
 
 
-class FleetAggregate(BaseModel):
+class FleetAggregate(Model):
     """A fleet as one server, of the newest snapshots of its targets.
 
     The groups are those of ``SGLangMetricsSnapshot``. A field that some of the servers have no source for is
     that of the others; where none has one it is None, or 0 and listed in ``absent``.
     """
 
-    timestamp: datetime = Field(description="When it was made, UTC")
-    targets: int = Field(description="Targets of the fleet")
-    fresh: int = Field(description="Those the numbers are of")
-    stale: list[str] = Field(description="Those left out: down, too old or not scraped yet")
+    timestamp: datetime
+    """When it was made, UTC"""
+    targets: int
+    """Targets of the fleet"""
+    fresh: int
+    """Those the numbers are of"""
+    stale: list[str]
+    """Those left out: down, too old or not scraped yet"""
     request_metrics: SGLangRequestMetrics
+    """Requests, tokens and mean latencies since the servers started; 0 where absent"""
     cache_metrics: SGLangCacheMetrics
+    """The prefix caches; 0 where absent"""
     system_metrics: SGLangSystemMetrics
-    absent: list[str] = Field(description="Fields of the three groups above that no page has a source for")
+    """What the servers do now; 0 where absent"""
+    absent: list[str]
+    """Fields of the three groups above that no page has a source for"""
     latency: SGLangLatency
+    """How long requests have taken since the servers started, in seconds"""
     tokens: SGLangTokens
+    """Tokens since the servers started"""
     requests: SGLangRequests
+    """Requests since the servers started"""
     kv_cache: SGLangKVCache
+    """The KV caches of all servers together"""
     queues: SGLangQueues
+    """Where requests are now"""
     speculative: SGLangSpeculative
+    """Speculative decoding"""
     lora: SGLangLoRA
+    """LoRA adapters"""
     disaggregation: SGLangDisaggregation
+    """Between prefill and decode nodes"""
     offload: SGLangOffload
+    """KV cache in host memory"""
 
 
 def aggregate(folds: Sequence[_core.Fold], stale: Sequence[str]) -> FleetAggregate:

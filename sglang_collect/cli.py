@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import math
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ._version import __version__
 from .errors import ConnectError, HTTPStatusError, SGLangCollectError, TLSError
@@ -37,7 +38,7 @@ class _Failure(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; the exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = args.run
@@ -262,6 +263,11 @@ def _flat(values: Sequence[str | list[str]] | None) -> list[str]:
     return [part for value in values or () for part in ([value] if isinstance(value, str) else value)]
 
 
+def _bad_usage(args: argparse.Namespace, message: str) -> NoReturn:
+    usage_error: Callable[[str], NoReturn] = args.usage_error
+    usage_error(message)
+
+
 # ------------------------------------------------------------------ commands
 
 
@@ -273,7 +279,7 @@ def _scrape(args: argparse.Namespace) -> int:
     except SGLangCollectError:
         raise
     except ValueError as error:
-        args.usage_error(str(error))
+        _bad_usage(args, str(error))
     if not snapshot.raw_metrics:
         raise _Failure(
             f"{snapshot.endpoint}: the page has no SGLang metrics. Hint: an empty page is a fresh server "
@@ -286,7 +292,7 @@ def _scrape(args: argparse.Namespace) -> int:
 def _how_to_ask(args: argparse.Namespace) -> dict[str, Any]:
     """The keyword options of a scrape."""
     if args.client_key and not args.client_cert:
-        args.usage_error("--client-key needs --client-cert")
+        _bad_usage(args, "--client-key needs --client-cert")
     return {
         "timeout": args.timeout,
         "headers": dict(args.header) or None,
@@ -335,9 +341,9 @@ def _fleet(args: argparse.Namespace) -> int:
     except SGLangCollectError:
         raise
     except ValueError as error:
-        args.usage_error(str(error))
+        _bad_usage(args, str(error))
     if not sources and not targets:
-        args.usage_error("no TARGET, --file-sd or --http-sd")
+        _bad_usage(args, "no TARGET, --file-sd or --http-sd")
     try:
         found = [target for source in sources for target in source.find()]
     except ValueError as error:
@@ -397,7 +403,7 @@ def _simulate(args: argparse.Namespace) -> int:
     try:
         model = LoadModel(dp=args.dp, tp=args.tp, seed=args.seed, load=args.load)
     except ValueError as error:
-        args.usage_error(str(error))
+        _bad_usage(args, str(error))
     with _until_interrupted():
         model.step(args.steps)
         with Simulator(model, host=args.host, port=args.port, frozen=args.freeze) as simulator:
@@ -413,7 +419,7 @@ def _serve(args: argparse.Namespace) -> int:
     for entry in _flat(args.instance):
         name, equals, url = entry.partition("=")
         if not equals:
-            args.usage_error(f"--instance {entry}: expected ID=URL")
+            _bad_usage(args, f"--instance {entry}: expected ID=URL")
         instances[name] = endpoint_url(url)
     names = (
         *("timeout", "max_timeout", "max_concurrent", "max_queue", "max_body_bytes", "watch_interval"),
@@ -431,7 +437,7 @@ def _serve(args: argparse.Namespace) -> int:
         except SGLangCollectError:
             raise
         except ValueError as error:
-            args.usage_error(str(error))
+            _bad_usage(args, str(error))
     return 0
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from . import _core
 
@@ -19,6 +19,7 @@ __all__ = [
     "NATIVE_GROUPS",
     "PLAN_GROUPS",
     "Distribution",
+    "Model",
     "Number",
     "SGLangCacheMetrics",
     "SGLangDisaggregation",
@@ -70,43 +71,64 @@ Number = Annotated[float | None, BeforeValidator(_number)]
 Counts = Annotated[dict[str, int] | None, BeforeValidator(_counts)]
 
 
+class Model(BaseModel):
+    """What all models have in common: the text below a field describes it, in editors and in schemas."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
 # ---------------------------------------------------------- groups of the plan
 
 
-class SGLangRequestMetrics(BaseModel):
+class SGLangRequestMetrics(Model):
     """SGLang request-level metrics, over the lifetime of the server."""
 
-    success_total: int = Field(default=0, description="Total successful requests")
-    failure_total: int = Field(default=0, description="Total failed requests")
-    request_duration_seconds: float = Field(default=0.0, description="Request duration")
-    time_to_first_token_seconds: float = Field(default=0.0, description="TTFT")
-    time_per_output_token_seconds: float = Field(default=0.0, description="TPOT")
-    input_tokens: int = Field(default=0, description="Input tokens")
-    output_tokens: int = Field(default=0, description="Output tokens")
+    success_total: int = 0
+    """Total successful requests"""
+    failure_total: int = 0
+    """Total failed requests"""
+    request_duration_seconds: float = 0.0
+    """Request duration"""
+    time_to_first_token_seconds: float = 0.0
+    """TTFT"""
+    time_per_output_token_seconds: float = 0.0
+    """TPOT"""
+    input_tokens: int = 0
+    """Input tokens"""
+    output_tokens: int = 0
+    """Output tokens"""
 
 
-class SGLangCacheMetrics(BaseModel):
+class SGLangCacheMetrics(Model):
     """SGLang cache metrics."""
 
-    cache_hit_rate: float = Field(default=0.0, description="Cache hit rate")
-    cache_memory_usage_bytes: int = Field(default=0, description="Cache memory usage")
-    radix_cache_size: int = Field(default=0, description="RadixAttention cache size")
-    prefix_cache_hit_total: int = Field(default=0, description="Prefix cache hits")
+    cache_hit_rate: float = 0.0
+    """Cache hit rate"""
+    cache_memory_usage_bytes: int = 0
+    """Cache memory usage"""
+    radix_cache_size: int = 0
+    """RadixAttention cache size"""
+    prefix_cache_hit_total: int = 0
+    """Prefix cache hits"""
 
 
-class SGLangSystemMetrics(BaseModel):
+class SGLangSystemMetrics(Model):
     """SGLang system metrics."""
 
-    num_requests_running: int = Field(default=0, description="Running requests")
-    num_requests_waiting: int = Field(default=0, description="Waiting requests")
-    batch_size_current: int = Field(default=0, description="Current batch size")
-    throughput_tokens_per_second: float = Field(default=0.0, description="Token throughput")
+    num_requests_running: int = 0
+    """Running requests"""
+    num_requests_waiting: int = 0
+    """Waiting requests"""
+    batch_size_current: int = 0
+    """Current batch size"""
+    throughput_tokens_per_second: float = 0.0
+    """Token throughput"""
 
 
 # -------------------------------------------------------------- native groups
 
 
-class Distribution(BaseModel):
+class Distribution(Model):
     """A histogram in a few numbers. Quantiles are PromQL's ``histogram_quantile``, coarse as the buckets.
 
     A quantile is a guess inside the bucket it fell into, whose bounds ``resolution`` tells by the
@@ -115,18 +137,24 @@ class Distribution(BaseModel):
     above all buckets, and the number given is the last bound.
     """
 
-    count: int = Field(description="Observations")
-    sum: Number = Field(default=None, description="Sum of the observations")
-    mean: Number = Field(default=None, description="sum / count; None where empty")
-    p50: Number = Field(default=None, description="Median; None where empty")
-    p90: Number = Field(default=None, description="90 % are at most this; None where empty")
-    p95: Number = Field(default=None, description="95 % are at most this; None where empty")
-    p99: Number = Field(default=None, description="99 % are at most this; None where empty")
-    resolution: dict[str, tuple[float | None, float | None]] = Field(
-        default_factory=dict,
-        description="Bounds of the bucket that each quantile fell into: the true one is above the first, "
-        "and at most the second; None where there is none. Empty where there are no quantiles",
-    )
+    count: int
+    """Observations"""
+    sum: Number = None
+    """Sum of the observations"""
+    mean: Number = None
+    """sum / count; None where empty"""
+    p50: Number = None
+    """Median; None where empty"""
+    p90: Number = None
+    """90 % are at most this; None where empty"""
+    p95: Number = None
+    """95 % are at most this; None where empty"""
+    p99: Number = None
+    """99 % are at most this; None where empty"""
+    resolution: dict[str, tuple[float | None, float | None]] = Field(default_factory=dict)
+    """Bounds of the bucket that each quantile fell into: the true one is above the first, and at most the
+    second; None where there is none. Empty where there are no quantiles
+    """
 
     @classmethod
     def of(cls, histogram: _core.Histogram) -> Self | None:
@@ -150,129 +178,177 @@ class Distribution(BaseModel):
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 
-class SGLangLatency(BaseModel):
+class SGLangLatency(Model):
     """How long requests take, in seconds."""
 
-    time_to_first_token: Distribution | None = Field(default=None, description="Arrival to first token, s")
-    inter_token: Distribution | None = Field(default=None, description="Between tokens, s; counts tokens")
-    end_to_end: Distribution | None = Field(default=None, description="Arrival to last token, s")
-    queue_time: Distribution | None = Field(default=None, description="In the waiting queue, s")
+    time_to_first_token: Distribution | None = None
+    """Arrival to first token, s"""
+    inter_token: Distribution | None = None
+    """Between tokens, s; counts tokens"""
+    end_to_end: Distribution | None = None
+    """Arrival to last token, s"""
+    queue_time: Distribution | None = None
+    """In the waiting queue, s"""
 
 
-class SGLangTokens(BaseModel):
+class SGLangTokens(Model):
     """Tokens since the server started. All but ``realtime_total`` are of finished requests."""
 
-    prompt_total: Count = Field(default=None, description="Prompt tokens, cached ones included")
-    generation_total: Count = Field(default=None, description="Output tokens")
-    cached_total: Count = Field(default=None, description="Prompt tokens that came from a cache")
-    cached_by_source: Counts = Field(default=None, description="The same by tier: device, host, ...")
-    realtime_total: Counts = Field(
-        default=None, description="Tokens as they are processed: prefill_compute, prefill_cache, decode"
-    )
+    prompt_total: Count = None
+    """Prompt tokens, cached ones included"""
+    generation_total: Count = None
+    """Output tokens"""
+    cached_total: Count = None
+    """Prompt tokens that came from a cache"""
+    cached_by_source: Counts = None
+    """The same by tier: device, host, ..."""
+    realtime_total: Counts = None
+    """Tokens as they are processed: prefill_compute, prefill_cache, decode"""
 
 
-class SGLangRequests(BaseModel):
+class SGLangRequests(Model):
     """Requests since the server started."""
 
-    finished_total: Count = Field(default=None, description="Finished, aborted ones included")
-    aborted_total: Count = Field(default=None, description="Abort calls, which may end many or none")
-    http_responses: Counts = Field(
-        default=None, description="HTTP answers of every path by class: 2xx, 4xx, ..."
-    )
-    retracted_total: Count = Field(default=None, description="Put back into the queue for want of memory")
+    finished_total: Count = None
+    """Finished, aborted ones included"""
+    aborted_total: Count = None
+    """Abort calls, which may end many or none"""
+    http_responses: Counts = None
+    """HTTP answers of every path by class: 2xx, 4xx, ..."""
+    retracted_total: Count = None
+    """Put back into the queue for want of memory"""
 
 
-class SGLangKVCache(BaseModel):
+class SGLangKVCache(Model):
     """The KV cache, of all data-parallel groups together."""
 
-    usage_ratio: Number = Field(default=None, description="Used part of the tokens, 0 to 1")
-    used_tokens: Count = Field(default=None, description="Tokens held by requests")
-    available_tokens: Count = Field(default=None, description="Free tokens")
-    evictable_tokens: Count = Field(default=None, description="Tokens the radix cache would give up")
-    capacity_tokens: Count = Field(default=None, description="Tokens in all")
-    allocated_bytes: Count = Field(default=None, description="Memory of the pools of all ranks, bytes")
-    page_size: Count = Field(default=None, description="Tokens of one page")
+    usage_ratio: Number = None
+    """Used part of the tokens, 0 to 1"""
+    used_tokens: Count = None
+    """Tokens held by requests"""
+    available_tokens: Count = None
+    """Free tokens"""
+    evictable_tokens: Count = None
+    """Tokens the radix cache would give up"""
+    capacity_tokens: Count = None
+    """Tokens in all"""
+    allocated_bytes: Count = None
+    """Memory of the pools of all ranks, bytes"""
+    page_size: Count = None
+    """Tokens of one page"""
 
 
-class SGLangQueues(BaseModel):
+class SGLangQueues(Model):
     """Where requests are now."""
 
-    running: Count = Field(default=None, description="In the running batch")
-    waiting: Count = Field(default=None, description="In the scheduler's queue")
-    grammar: Count = Field(default=None, description="Waiting for a grammar")
-    paused: Count = Field(default=None, description="Paused by a weight update since the last report")
-    prefill_bootstrap: Count = Field(default=None, description="Prefill node: waiting for a decode node")
-    prefill_inflight: Count = Field(default=None, description="Prefill node: cache being sent")
-    decode_prealloc: Count = Field(default=None, description="Decode node: waiting for memory")
-    decode_transfer: Count = Field(default=None, description="Decode node: cache on its way")
-    backlog: Count = Field(default=None, description="All that wait: every queue above but running, paused")
+    running: Count = None
+    """In the running batch"""
+    waiting: Count = None
+    """In the scheduler's queue"""
+    grammar: Count = None
+    """Waiting for a grammar"""
+    paused: Count = None
+    """Paused by a weight update since the last report"""
+    prefill_bootstrap: Count = None
+    """Prefill node: waiting for a decode node"""
+    prefill_inflight: Count = None
+    """Prefill node: cache being sent"""
+    decode_prealloc: Count = None
+    """Decode node: waiting for memory"""
+    decode_transfer: Count = None
+    """Decode node: cache on its way"""
+    backlog: Count = None
+    """All that wait: every queue above but running, paused"""
 
 
-class SGLangSpeculative(BaseModel):
+class SGLangSpeculative(Model):
     """Speculative decoding; None where the server does not speculate."""
 
-    accept_length: Number = Field(default=None, description="Tokens a verification step gives")
-    accept_rate: Number = Field(default=None, description="Accepted part of the drafted tokens, 0 to 1")
-    verify_calls_total: Count = Field(default=None, description="Verification steps since the start")
+    accept_length: Number = None
+    """Tokens a verification step gives"""
+    accept_rate: Number = None
+    """Accepted part of the drafted tokens, 0 to 1"""
+    verify_calls_total: Count = None
+    """Verification steps since the start"""
 
 
-class SGLangLoRA(BaseModel):
+class SGLangLoRA(Model):
     """The pool of LoRA adapters."""
 
-    slots_used: Count = Field(default=None, description="Adapters in the running batch")
-    slots_total: Count = Field(default=None, description="Adapters a batch can hold")
-    utilization: Number = Field(default=None, description="slots_used / slots_total, 0 to 1")
+    slots_used: Count = None
+    """Adapters in the running batch"""
+    slots_total: Count = None
+    """Adapters a batch can hold"""
+    utilization: Number = None
+    """slots_used / slots_total, 0 to 1"""
 
 
-class SGLangDisaggregation(BaseModel):
+class SGLangDisaggregation(Model):
     """Prefill and decode on separate nodes."""
 
-    bootstrap_failed_total: Count = Field(default=None, description="Requests that found no partner node")
-    transfer_failed_total: Count = Field(default=None, description="Requests whose cache did not arrive")
-    transfer_latency_seconds: Number = Field(
-        default=None, description="Mean time to send a cache, s; of the last one before v0.5.10"
-    )
-    transfer_speed_bytes_per_second: Number = Field(
-        default=None, description="Mean speed of sending a cache, bytes/s; of the last one before v0.5.10"
-    )
+    bootstrap_failed_total: Count = None
+    """Requests that found no partner node"""
+    transfer_failed_total: Count = None
+    """Requests whose cache did not arrive"""
+    transfer_latency_seconds: Number = None
+    """Mean time to send a cache, s; of the last one before v0.5.10"""
+    transfer_speed_bytes_per_second: Number = None
+    """Mean speed of sending a cache, bytes/s; of the last one before v0.5.10"""
 
 
-class SGLangOffload(BaseModel):
+class SGLangOffload(Model):
     """The cache in host memory, and what moves between it and the device."""
 
-    host_used_tokens: Count = Field(default=None, description="Tokens held in host memory")
-    host_total_tokens: Count = Field(default=None, description="Tokens host memory can hold")
-    evicted_tokens_total: Count = Field(default=None, description="Tokens evicted from the device")
-    load_back_tokens_total: Count = Field(default=None, description="Tokens brought back to the device")
+    host_used_tokens: Count = None
+    """Tokens held in host memory"""
+    host_total_tokens: Count = None
+    """Tokens host memory can hold"""
+    evicted_tokens_total: Count = None
+    """Tokens evicted from the device"""
+    load_back_tokens_total: Count = None
+    """Tokens brought back to the device"""
 
 
-class SGLangRank(BaseModel):
+class SGLangRank(Model):
     """The load of one data-parallel group."""
 
-    dp_rank: int = Field(description="Its number")
-    running: Count = Field(default=None, description="Requests in its running batch")
-    waiting: Count = Field(default=None, description="Requests in its queue")
-    used_tokens: Count = Field(default=None, description="KV tokens held by its requests")
-    usage_ratio: Number = Field(default=None, description="Used part of its KV tokens, 0 to 1")
-    gen_throughput: Number = Field(default=None, description="Tokens it decodes, per second")
+    dp_rank: int
+    """Its number"""
+    running: Count = None
+    """Requests in its running batch"""
+    waiting: Count = None
+    """Requests in its queue"""
+    used_tokens: Count = None
+    """KV tokens held by its requests"""
+    usage_ratio: Number = None
+    """Used part of its KV tokens, 0 to 1"""
+    gen_throughput: Number = None
+    """Tokens it decodes, per second"""
 
 
-class SGLangModelMetrics(BaseModel):
+class SGLangModelMetrics(Model):
     """The native groups of one model; see ``SGLangMetricsSnapshot.models``."""
 
     latency: SGLangLatency = Field(default_factory=SGLangLatency)
+    """How long its requests have taken, in seconds"""
     tokens: SGLangTokens = Field(default_factory=SGLangTokens)
+    """Its tokens since the server started"""
     requests: SGLangRequests = Field(default_factory=SGLangRequests)
+    """Its requests since the server started"""
     kv_cache: SGLangKVCache = Field(default_factory=SGLangKVCache)
+    """Its KV cache"""
     queues: SGLangQueues = Field(default_factory=SGLangQueues)
+    """Where its requests are now"""
     speculative: SGLangSpeculative = Field(default_factory=SGLangSpeculative)
+    """Speculative decoding"""
     lora: SGLangLoRA = Field(default_factory=SGLangLoRA)
+    """LoRA adapters"""
     disaggregation: SGLangDisaggregation = Field(default_factory=SGLangDisaggregation)
+    """Between prefill and decode nodes"""
     offload: SGLangOffload = Field(default_factory=SGLangOffload)
-    ranks: list[SGLangRank] = Field(
-        default_factory=list,
-        description="Its data-parallel groups by number; empty where the page names none",
-    )
+    """KV cache in host memory"""
+    ranks: list[SGLangRank] = Field(default_factory=list)
+    """Its data-parallel groups by number; empty where the page names none"""
 
 
 PLAN_GROUPS: dict[str, type[BaseModel]] = {

@@ -34,6 +34,7 @@ from .groups import (
     NATIVE_GROUPS,
     PLAN_GROUPS,
     Distribution,
+    Model,
     SGLangCacheMetrics,
     SGLangDisaggregation,
     SGLangKVCache,
@@ -109,20 +110,19 @@ AnyNumber = Annotated[
 # -------------------------------------------------------------------- a sample
 
 
-class PrometheusMetric(BaseModel):
-    """One sample of a page.
-
-    ``name`` is the sample's, suffix included (``..._bucket``, ``..._sum``); ``type`` is its family's, by the
-    words of OpenMetrics, ``unknown`` where no TYPE line gave one. ``value`` may be NaN or infinite, which
-    JSON cannot say: there it is null, and null is read as NaN. ``timestamp`` is the sample's own where the
-    page gives one, else the snapshot's.
-    """
+class PrometheusMetric(Model):
+    """One sample of a page."""
 
     name: str
+    """Of the sample, suffix included (``..._bucket``, ``..._sum``)"""
     type: Literal["unknown", "gauge", "counter", "stateset", "info", "histogram", "gaugehistogram", "summary"]
+    """Of its family, by the words of OpenMetrics; unknown where no TYPE line gave one"""
     value: AnyNumber
+    """May be NaN or infinite, which JSON cannot say: there it is null, and null is read as NaN"""
     labels: dict[str, str] = Field(default_factory=dict)
+    """Label values by name"""
     timestamp: Utc = Field(default_factory=_now)
+    """Its own where the page gives one, else the snapshot's; UTC"""
 
     def __eq__(self, other: object) -> bool:
         """Equal in every field, where NaN equals NaN."""
@@ -269,7 +269,7 @@ _MADE_LATE = (
 )
 
 
-class SGLangMetricsSnapshot(BaseModel):
+class SGLangMetricsSnapshot(Model):
     """Complete snapshot of SGLang metrics.
 
     A field of the plan's three groups that the page has no source for is 0 and listed in ``absent``. What
@@ -288,42 +288,52 @@ class SGLangMetricsSnapshot(BaseModel):
 
     model_config = ConfigDict(protected_namespaces=())
 
-    timestamp: Utc = Field(default_factory=_now, description="When the scrape began, UTC")
-    instance_id: str = Field(..., description="SGLang instance identifier")
-    endpoint: str = Field(..., description="Metrics endpoint URL")
+    timestamp: Utc = Field(default_factory=_now)
+    """When the scrape began, UTC"""
+    instance_id: str
+    """SGLang instance identifier"""
+    endpoint: str
+    """Metrics endpoint URL"""
     request_metrics: SGLangRequestMetrics
+    """Requests, tokens and mean latencies since the server started; 0 where absent"""
     cache_metrics: SGLangCacheMetrics
+    """The prefix cache; 0 where absent"""
     system_metrics: SGLangSystemMetrics
-    absent: list[str] = Field(
-        default_factory=list, description="Fields of the three groups above that the page has no source for"
-    )
-    notes: list[str] = Field(default_factory=list, description="What a reader should know of this page")
-    model_names: list[str] = Field(default_factory=list, description="Models the page names, sorted")
-    engine_type: str | None = Field(
-        default=None, description="unified, prefill, decode or dynamic; several joined by +"
-    )
-    loads_timestamp: Utc | None = Field(
-        default=None,
-        description="Of when queues, kv_cache and ranks are where /v1/loads told them, UTC; else None",
-    )
+    """What the server does now; 0 where absent"""
+    absent: list[str] = Field(default_factory=list)
+    """Fields of the three groups above that the page has no source for"""
+    notes: list[str] = Field(default_factory=list)
+    """What a reader should know of this page"""
+    model_names: list[str] = Field(default_factory=list)
+    """Models the page names, sorted"""
+    engine_type: str | None = None
+    """unified, prefill, decode or dynamic; several joined by +"""
+    loads_timestamp: Utc | None = None
+    """Of when queues, kv_cache and ranks are where /v1/loads told them, UTC; else None"""
     latency: SGLangLatency = Field(default_factory=SGLangLatency)
+    """How long requests have taken since the server started, in seconds"""
     tokens: SGLangTokens = Field(default_factory=SGLangTokens)
+    """Tokens since the server started"""
     requests: SGLangRequests = Field(default_factory=SGLangRequests)
+    """Requests since the server started"""
     kv_cache: SGLangKVCache = Field(default_factory=SGLangKVCache)
+    """The KV cache, of all data-parallel groups together"""
     queues: SGLangQueues = Field(default_factory=SGLangQueues)
+    """Where requests are now"""
     speculative: SGLangSpeculative = Field(default_factory=SGLangSpeculative)
+    """Speculative decoding"""
     lora: SGLangLoRA = Field(default_factory=SGLangLoRA)
+    """LoRA adapters"""
     disaggregation: SGLangDisaggregation = Field(default_factory=SGLangDisaggregation)
+    """Between prefill and decode nodes"""
     offload: SGLangOffload = Field(default_factory=SGLangOffload)
-    ranks: list[SGLangRank] = Field(
-        default_factory=list, description="Data-parallel groups by number; empty where the page names none"
-    )
-    models: dict[str, SGLangModelMetrics] = Field(
-        default_factory=dict, description="The groups above by model name; see the class"
-    )
-    raw_metrics: list[PrometheusMetric] = Field(
-        default_factory=list, description="Raw Prometheus metrics", repr=False
-    )
+    """KV cache in host memory"""
+    ranks: list[SGLangRank] = Field(default_factory=list)
+    """Data-parallel groups by number; empty where the page names none"""
+    models: dict[str, SGLangModelMetrics] = Field(default_factory=dict)
+    """The groups above by model name; see the class"""
+    raw_metrics: list[PrometheusMetric] = Field(default_factory=list, repr=False)
+    """Raw Prometheus metrics"""
 
     _source: _Source | None = PrivateAttr(default=None)
 
@@ -384,7 +394,7 @@ class SGLangMetricsSnapshot(BaseModel):
         )
         snapshot._source = _Source(fold, page)
         for name in _MADE_LATE:
-            del snapshot.__dict__[name]
+            del vars(snapshot)[name]
         return snapshot
 
     def since(self, earlier: SGLangMetricsSnapshot) -> SGLangWindow:
@@ -465,21 +475,27 @@ def snapshot_from_result(result: _core.Result, *, instance_id: str, endpoint: st
 # ------------------------------------------------------------------- messages
 
 
-class MetricsCollectionRequest(BaseModel):
+class MetricsCollectionRequest(Model):
     """A request to scrape one server."""
 
-    instance_id: str = Field(..., min_length=1, description="SGLang instance identifier")
-    endpoint: str | None = Field(
-        default=None, description="Metrics endpoint URL; may be left out for a registered instance"
-    )
-    timeout: float = Field(default=10, ge=0.001, le=3600, description="Seconds the scrape may take")
+    instance_id: str = Field(min_length=1)
+    """SGLang instance identifier"""
+    endpoint: str | None = None
+    """Metrics endpoint URL; may be left out for a registered instance"""
+    timeout: float = Field(default=10, ge=0.001, le=3600)
+    """Seconds the scrape may take"""
 
 
-class MetricsCollectionResponse(BaseModel):
+class MetricsCollectionResponse(Model):
     """Response from metrics collection."""
 
-    success: bool = Field(..., description="Collection success status")
+    success: bool
+    """Collection success status"""
     instance_id: str
+    """SGLang instance identifier"""
     timestamp: Utc = Field(default_factory=_now)
+    """When the answer was made, UTC"""
     metrics: SGLangMetricsSnapshot | None = None
+    """The snapshot; None where the collection failed"""
     error: str | None = None
+    """Why the collection failed; None where it did not"""

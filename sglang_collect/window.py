@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from ._core import Histogram
 from .catalog import Metric, Reading, histogram_slot, sglang, sglang_fields
-from .groups import Distribution, Number, SGLangLatency
+from .groups import Distribution, Model, Number, SGLangLatency
 from .models import reading_of
 
 if TYPE_CHECKING:
@@ -23,33 +23,33 @@ if TYPE_CHECKING:
 __all__ = ["Difference", "SGLangWindow", "between"]
 
 
-class SGLangWindow(BaseModel):
+class SGLangWindow(Model):
     """What a server did between two snapshots. None where neither page has a source.
 
     Rates are 0.0 while the server is idle; then there is no hit rate and no distribution.
     Where it began again in between, everything is counted from zero, over the whole window.
     """
 
-    seconds: float = Field(description="Length of the window")
-    restarted: bool = Field(
-        description="The server began again: a counter fell, or its release, model or buckets changed"
-    )
-    notes: list[str] = Field(
-        default_factory=list, description="Why it counts as a restart; where buckets were merged"
-    )
-    requests_per_second: Number = Field(default=None, description="Finished requests")
-    prompt_tokens_per_second: Number = Field(
-        default=None,
-        description="Prompt tokens, cached ones included, as they are processed (realtime_tokens_total, "
-        "v0.5.7); before that when their request has finished",
-    )
-    generation_tokens_per_second: Number = Field(
-        default=None,
-        description="Output tokens, as they come (realtime_tokens_total, v0.5.7; the count of "
-        "inter_token_latency_seconds, v0.4.3.post3); before that when their request has finished",
-    )
-    cache_hit_rate: Number = Field(default=None, description="Cached part of the prompt tokens, 0 to 1")
-    latency: SGLangLatency = Field(default_factory=SGLangLatency, description="Of what ended in the window")
+    seconds: float
+    """Length of the window"""
+    restarted: bool
+    """The server began again: a counter fell, or its release, model or buckets changed"""
+    notes: list[str] = Field(default_factory=list)
+    """Why it counts as a restart; where buckets were merged"""
+    requests_per_second: Number = None
+    """Finished requests"""
+    prompt_tokens_per_second: Number = None
+    """Prompt tokens, cached ones included, as they are processed (realtime_tokens_total, v0.5.7); before that
+    when their request has finished
+    """
+    generation_tokens_per_second: Number = None
+    """Output tokens, as they come (realtime_tokens_total, v0.5.7; the count of inter_token_latency_seconds,
+    v0.4.3.post3); before that when their request has finished
+    """
+    cache_hit_rate: Number = None
+    """Cached part of the prompt tokens, 0 to 1"""
+    latency: SGLangLatency = Field(default_factory=SGLangLatency)
+    """Of what ended in the window"""
 
 
 class Difference(Reading):

@@ -169,12 +169,12 @@ def _rank_rows() -> Iterator[tuple[str, ...]]:
     for name, about in SGLangRank.model_fields.items():
         metric = RANK_COLUMNS.get(name)
         made_of = _sources(_METRICS[metric]) if metric else ["the label"]
-        yield _code(name), "<br>".join(made_of), about.description or ""
+        yield _code(name), "<br>".join(made_of), _one_line(about.description)
 
 
 def _window_rows() -> Iterator[tuple[str, ...]]:
     for name, about in SGLangWindow.model_fields.items():
-        yield _code(name), about.description or ""
+        yield _code(name), _one_line(about.description)
 
 
 def _rule_rows() -> Iterator[tuple[str, ...]]:
@@ -217,6 +217,10 @@ def _span(form: Form) -> str:
     if form.since == "main":
         return form.since
     return f"{form.since} to {form.until}" if form.until else f"{form.since} on"
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
 
 
 def _code(text: str) -> str:

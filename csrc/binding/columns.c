@@ -203,7 +203,8 @@ static PyGetSetDef series_getset[] = {
 };
 
 static PyType_Slot series_slots[] = {
-    {Py_tp_doc, (void *)PyDoc_STR("What the values of many pages belong to. Compares by name and labels.")},
+    {Py_tp_doc,
+     (void *)PyDoc_STR("What the values of many pages belong to. Hashable; compares by name and labels.")},
     {Py_tp_dealloc, series_dealloc},
     {Py_tp_repr, series_repr},
     {Py_tp_hash, series_hash},
@@ -333,13 +334,20 @@ static PyGetSetDef columns_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
+PyDoc_STRVAR(columns_doc,
+             "A page by columns: values[i] is the value of series[i]. Keeps its page alive.\n\n"
+             "Columns made `like` those of an earlier page have the same Series where the page has\n"
+             "the same text, and the same tuple where all of it is the same: what was worked out\n"
+             "for the tuple then still holds::\n\n"
+             "    columns = page.columns(like=columns)\n"
+             "    if columns.series is not known:\n"
+             "        known = columns.series\n"
+             "        running = [i for i, one in enumerate(known) if one.name == 'sglang:num_running_reqs']\n"
+             "    total = sum(columns.values[i] for i in running)");
+
 static PyType_Slot columns_slots[] = {
-    {Py_tp_doc, (void *)PyDoc_STR("A page by columns, which Page.columns() makes. Keeps the page alive.")},
-    {Py_tp_dealloc, columns_dealloc},
-    {Py_tp_repr, columns_repr},
-    {Py_tp_methods, core_view_methods},
-    {Py_tp_getset, columns_getset},
-    {0, NULL},
+    {Py_tp_doc, (void *)columns_doc},   {Py_tp_dealloc, columns_dealloc}, {Py_tp_repr, columns_repr},
+    {Py_tp_methods, core_view_methods}, {Py_tp_getset, columns_getset},   {0, NULL},
 };
 
 PyType_Spec core_columns_spec = {
