@@ -224,6 +224,7 @@ typedef struct BodyObject {
     PyObject ob_base;
     char *data; /* the core's; NULL where there is no byte */
     size_t len;
+    size_t room;
 } BodyObject;
 
 /* Consumes the result. */

@@ -12,22 +12,23 @@
 
 /* -------------------------------------------------------------------- Body */
 
-/* Consumes the memory. */
-static PyObject *body_new(core_state *state, char *data, size_t len)
+/* Takes the body out of the result. */
+static PyObject *body_new(core_state *state, sgc_result *result)
 {
     BodyObject *self = (BodyObject *)state->body->tp_alloc(state->body, 0);
-    if (!self) {
-        sgc_body_free(data);
+    if (!self)
         return NULL;
-    }
-    self->data = data;
-    self->len = len;
+    self->data = result->body;
+    self->len = result->body_len;
+    self->room = result->body_room;
+    result->body = NULL;
     return (PyObject *)self;
 }
 
 static void body_dealloc(PyObject *object)
 {
-    sgc_body_free(((BodyObject *)object)->data);
+    BodyObject *self = (BodyObject *)object;
+    sgc_body_free(self->data, self->room);
     core_free(object);
 }
 
@@ -87,9 +88,7 @@ static int result_fill(core_state *state, ResultObject *self, PlanObject *plan)
 {
     sgc_result *result = self->result;
     if (succeeded(result)) {
-        char *data = result->body;
-        result->body = NULL;
-        self->body = body_new(state, data, result->body_len);
+        self->body = body_new(state, result);
         if (!self->body)
             return -1;
     }

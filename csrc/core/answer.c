@@ -8,6 +8,8 @@
  */
 #include "answer.h"
 
+#include "pool.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -360,7 +362,7 @@ static sgc_status reserve_body(sgc__answer *answer)
         want = answer->length < BELIEVED || answer->length < want * 2 ? (size_t)answer->length : BELIEVED;
     if (want > answer->limit)
         want = (size_t)answer->limit;
-    return sgc__buf_reserve(&answer->body, want);
+    return sgc__pool_reserve(&answer->body, want);
 }
 
 static sgc_status take(sgc__answer *answer, const char *data, size_t len)

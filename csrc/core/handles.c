@@ -7,10 +7,11 @@
 
 #define LOOKUP_PATIENCE (INT64_C(15) * SGC__SECOND)
 
-void sgc__handles_init(sgc__handles *handles, size_t most)
+void sgc__handles_init(sgc__handles *handles, size_t most, sgc__shards *shards)
 {
     memset(handles, 0, sizeof *handles);
     handles->most = most;
+    handles->shards = shards;
     sgc__list_init(&handles->idle);
 }
 
@@ -21,7 +22,7 @@ void sgc__handles_free(sgc__handles *handles)
         sgc__release(handles->items[i]);
     }
     sgc__release(handles->items);
-    sgc__handles_init(handles, handles->most);
+    sgc__handles_init(handles, handles->most, handles->shards);
 }
 
 /* The handle of that number, if it is set up for `endpoint`; NULL. */
@@ -87,6 +88,19 @@ static sgc__handle *other(sgc__handles *handles)
     return added ? added : oldest;
 }
 
+/* A handle stays with the shard that has its connection, unless that is busy. */
+static bool place(sgc__handles *handles, sgc__handle *handle, bool known)
+{
+    sgc__shard *shard = handle->http.shard;
+
+    if (known && !sgc__shard_busy(shard))
+        return true;
+    shard = sgc__shard_pick(handles->shards);
+    if (shard)
+        sgc__http_place(&handle->http, shard);
+    return shard != NULL;
+}
+
 sgc__handle *sgc__handles_take(sgc__handles *handles, sgc_endpoint *endpoint)
 {
     sgc__handle *handle = find_idle(handles, endpoint);
@@ -101,7 +115,7 @@ sgc__handle *sgc__handles_take(sgc__handles *handles, sgc_endpoint *endpoint)
         handle->warm_until = 0;
         handle->sibling = atomic_load_explicit(&endpoint->slot, memory_order_relaxed);
     }
-    if (sgc__http_prepare(&handle->http, endpoint) != CURLE_OK) {
+    if (!place(handles, handle, known) || sgc__http_prepare(&handle->http, endpoint) != CURLE_OK) {
         sgc__list_push(&handles->idle, &handle->idle);
         return NULL;
     }

@@ -6,6 +6,7 @@
 #define SGC_HANDLES_H
 
 #include "pending.h"
+#include "shard.h"
 
 typedef struct sgc__handle {
     sgc__http http;
@@ -22,9 +23,10 @@ typedef struct sgc__handles {
     size_t room;
     size_t most;
     sgc__link idle;
+    sgc__shards *shards;
 } sgc__handles;
 
-void sgc__handles_init(sgc__handles *handles, size_t most);
+void sgc__handles_init(sgc__handles *handles, size_t most, sgc__shards *shards);
 void sgc__handles_free(sgc__handles *handles);
 
 /* A handle set up for `endpoint`, best the one that was. NULL: no memory. While

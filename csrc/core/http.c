@@ -7,7 +7,7 @@
 #define _DEFAULT_SOURCE 1 /* SOCK_CLOEXEC */
 #define _DARWIN_C_SOURCE 1
 
-#include "http.h"
+#include "shard.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -157,7 +157,19 @@ static curl_socket_t on_socket(void *ctx, curlsocktype purpose, struct curl_sock
 #endif
     http->fd = socket(addr->family, addr->socktype | flags, addr->protocol);
     http->open_errno = http->fd < 0 ? errno : 0;
+    if (http->fd >= 0 && !sgc__shard_opened(http->shard, http->fd)) {
+        sgc__failure_memory(http->answer.failure);
+        close(http->fd);
+        http->fd = -1;
+    }
     return http->fd < 0 ? CURL_SOCKET_BAD : http->fd;
+}
+
+/* Perhaps long after the scrape it was opened for. */
+static int on_close(void *ctx, curl_socket_t fd)
+{
+    sgc__shard_closing(ctx, fd);
+    return close(fd);
 }
 
 static int port_of(int fd)
@@ -249,6 +261,8 @@ static CURLcode set_callbacks(sgc__http *http)
     SET(code, http->easy, CURLOPT_ERRORBUFFER, http->why);
     SET(code, http->easy, CURLOPT_OPENSOCKETFUNCTION, on_socket);
     SET(code, http->easy, CURLOPT_OPENSOCKETDATA, http);
+    SET(code, http->easy, CURLOPT_CLOSESOCKETFUNCTION, on_close);
+    SET(code, http->easy, CURLOPT_CLOSESOCKETDATA, http->shard);
     SET(code, http->easy, CURLOPT_PREREQFUNCTION, on_request);
     SET(code, http->easy, CURLOPT_PREREQDATA, http);
     SET(code, http->easy, CURLOPT_HEADERFUNCTION, on_header);
@@ -298,6 +312,13 @@ CURLcode sgc__http_prepare(sgc__http *http, sgc_endpoint *endpoint)
     if (code != CURLE_OK)
         drop_handle(http);
     return code;
+}
+
+void sgc__http_place(sgc__http *http, sgc__shard *shard)
+{
+    http->shard = shard;
+    if (http->easy)
+        curl_easy_setopt(http->easy, CURLOPT_CLOSESOCKETDATA, shard);
 }
 
 CURLcode sgc__http_begin(sgc__http *http, sgc_failure *failure, long timeout_ms, bool fresh)

@@ -70,9 +70,10 @@ void sgc__pipe_unblock(const sgc__pipe_mask *mask);
 /* An easy handle, the endpoint it is set up for, and the exchange it carries. */
 typedef struct sgc__http {
     CURL *easy;
-    sgc_endpoint *endpoint; /* retained */
-    const sgc_guard *guard; /* of the scraper, or NULL */
-    size_t *lookups;        /* how many of the scraper's exchanges are being looked up */
+    sgc_endpoint *endpoint;   /* retained */
+    const sgc_guard *guard;   /* of the scraper, or NULL */
+    struct sgc__shard *shard; /* whose connections it uses, and which outlives them */
+    size_t *lookups;          /* how many of the scraper's exchanges are being looked up */
     sgc__answer answer;
     unsigned requests;        /* sent for this scrape */
     bool looking;             /* counted in *lookups */
@@ -93,6 +94,9 @@ void sgc__http_free(sgc__http *http); /* what it holds */
 
 /* Sets the handle up for this endpoint; nothing to do where it is. */
 CURLcode sgc__http_prepare(sgc__http *http, sgc_endpoint *endpoint);
+
+/* From now on it uses the connections of this shard. Not while it carries anything. */
+void sgc__http_place(sgc__http *http, struct sgc__shard *shard);
 
 /* Makes ready for one request, which may take `timeout_ms`. */
 CURLcode sgc__http_begin(sgc__http *http, sgc_failure *failure, long timeout_ms, bool fresh);

@@ -76,6 +76,10 @@ int64_t sgc__now(void); /* nanoseconds of the monotonic clock */
 sgc__transfer *sgc__transfer_new(sgc_endpoint *endpoint, sgc_plan *plan);
 void sgc__transfer_free(sgc__transfer *transfer);
 
+/* Moves the body out of a good answer into the result, and reads it where there
+ * is a plan. */
+void sgc__transfer_take(sgc__transfer *transfer, sgc__answer *answer);
+
 /* Transfers by id. */
 typedef struct sgc__roster {
     sgc__transfer **buckets;

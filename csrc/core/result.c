@@ -1,7 +1,9 @@
 /*
- * result.c - failures and results: what every scrape ends in.
+ * result.c - failures and results: what every scrape ends in, and how the body
+ * of an answer becomes one.
  */
-#include "answer.h"
+#include "pending.h"
+#include "pool.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -54,16 +56,79 @@ void sgc__failure_limit(sgc_failure *failure, const char *limit, uint64_t allowe
                      (unsigned long long)allowed);
 }
 
-void sgc_body_free(char *body)
+void sgc_body_free(char *body, size_t room)
 {
-    sgc__release(body);
+    sgc__pool_give(body, room);
 }
 
 void sgc_result_free(sgc_result *result)
 {
     if (!result)
         return;
-    sgc_body_free(result->body);
+    sgc_body_free(result->body, result->body_room);
     sgc_fold_free(result->fold);
     sgc__release(result);
+}
+
+/* ------------------------------------------------------------------ reading */
+
+/* Folds a page of the endpoint: the first alone, the others by what the one
+ * before taught. Two at once from one endpoint do not wait for each other. */
+static sgc_status fold_page(sgc_endpoint *endpoint, sgc_plan *plan, const sgc_result *result,
+                            const sgc_options *options, sgc_fold **fold, sgc_error *err)
+{
+    sgc_steady *steady = atomic_exchange(&endpoint->steady, NULL);
+    sgc_status status = SGC_OK;
+
+    if (steady && sgc_steady_plan(steady) != plan) {
+        sgc_steady_free(steady);
+        steady = NULL;
+    }
+    if (!steady && !atomic_exchange(&endpoint->folded, true))
+        return sgc_plan_fold(plan, result->body, result->body_len, options, fold, err);
+    if (!steady)
+        status = sgc_steady_new(plan, &steady, err);
+    if (status == SGC_OK)
+        status = sgc_steady_fold(steady, result->body, result->body_len, options, fold, err);
+    sgc_steady_free(atomic_exchange(&endpoint->steady, steady));
+    return status;
+}
+
+static void read_page(sgc__transfer *transfer)
+{
+    sgc_result *result = transfer->result;
+    sgc_options options;
+    sgc_error err;
+    sgc_status status;
+
+    sgc_options_init(&options);
+    options.format = result->format;
+    options.limits = transfer->endpoint->limits;
+    status = fold_page(transfer->endpoint, transfer->plan, result, &options, &result->fold, &err);
+    if (status == SGC_OK)
+        return;
+    if (status == SGC_NOMEM)
+        sgc__failure_memory(&result->failure);
+    else if (status == SGC_LIMIT)
+        sgc__failure_limit(&result->failure, err.limit, err.allowed);
+    else
+        sgc__failure_set(&result->failure, SGC_REASON_MALFORMED, "line %llu, column %llu: %s",
+                         (unsigned long long)err.line, (unsigned long long)err.column, err.reason);
+    result->failure.parse = err;
+    sgc_body_free(result->body, result->body_room);
+    result->body = NULL;
+    result->body_len = 0;
+}
+
+void sgc__transfer_take(sgc__transfer *transfer, sgc__answer *answer)
+{
+    sgc_result *result = transfer->result;
+
+    result->body = answer->body.ptr;
+    result->body_len = answer->body.len;
+    result->body_room = answer->body.room;
+    sgc__buf_init(&answer->body, 0);
+    atomic_store_explicit(&transfer->endpoint->body, result->body_len, memory_order_relaxed);
+    if (transfer->plan && !transfer->endpoint->json)
+        read_page(transfer);
 }

@@ -10,6 +10,7 @@
 #define _DARWIN_C_SOURCE 1
 
 #include "handles.h"
+#include "pool.h"
 
 #include <pthread.h>
 #include <unistd.h>
@@ -24,7 +25,7 @@ typedef struct hub {
     struct hub *next; /* among the forsaken */
     size_t max_connections;
     const sgc_guard *guard;
-    CURLM *multi;
+    sgc__shards shards;
     atomic_bool driven; /* a thread is inside wait */
     atomic_bool woken;
     atomic_size_t pending; /* submitted, result not returned */
@@ -79,7 +80,7 @@ static void hub_free(hub *hub)
     for (size_t i = 0; i < hub->handles.n; i++) {
         sgc__handle *handle = hub->handles.items[i];
         if (handle->transfer) {
-            curl_multi_remove_handle(hub->multi, handle->http.easy);
+            sgc__shard_remove(&handle->http);
             sgc__transfer_free(handle->transfer);
         }
     }
@@ -88,22 +89,12 @@ static void hub_free(hub *hub)
     list_free(&hub->named);
     list_free(&hub->done);
     sgc__handles_free(&hub->handles);
-    curl_multi_cleanup(hub->multi);
+    sgc__shards_free(&hub->shards);
     sgc__release(hub->deadlines.items);
     sgc__release(hub->roster.buckets);
     sgc__release(hub->lookups.gone);
     pthread_mutex_destroy(&hub->lock);
     sgc__release(hub);
-}
-
-static bool set_multi(hub *hub)
-{
-    long most = (long)hub->max_connections;
-
-    return hub->multi && curl_multi_setopt(hub->multi, CURLMOPT_MAXCONNECTS, most) == CURLM_OK &&
-           curl_multi_setopt(hub->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, most) == CURLM_OK &&
-           curl_multi_setopt(hub->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING) == CURLM_OK &&
-           curl_multi_wakeup(hub->multi) == CURLM_OK; /* it needs descriptors, and may have got none */
 }
 
 static hub *hub_new(const sgc_scraper_options *options)
@@ -112,6 +103,12 @@ static hub *hub_new(const sgc_scraper_options *options)
 
     if (!made)
         return NULL;
+    if (!sgc__lookups_init(&made->lookups, options->max_lookups) ||
+        !sgc__shards_init(&made->shards, options->max_connections)) {
+        sgc__release(made->lookups.gone);
+        sgc__release(made);
+        return NULL;
+    }
     made->pid = getpid();
     made->max_connections = options->max_connections;
     made->guard = options->guard;
@@ -124,12 +121,7 @@ static hub *hub_new(const sgc_scraper_options *options)
     sgc__list_init(&made->ready);
     sgc__list_init(&made->named);
     sgc__list_init(&made->done);
-    sgc__handles_init(&made->handles, options->max_connections);
-    made->multi = curl_multi_init();
-    if (!set_multi(made) || !sgc__lookups_init(&made->lookups, options->max_lookups)) {
-        hub_free(made);
-        return NULL;
-    }
+    sgc__handles_init(&made->handles, options->max_connections, &made->shards);
     return made;
 }
 
@@ -194,6 +186,7 @@ sgc_status sgc_scraper_new(const sgc_scraper_options *options, sgc_scraper **scr
         sgc__release(made);
         return sgc__fail_memory(err);
     }
+    sgc__pool_open();
     atomic_init(&made->hub, hub);
     made->options = *options;
     if (options->guard)
@@ -228,7 +221,7 @@ sgc_status sgc_scraper_submit(sgc_scraper *scraper, sgc_endpoint *endpoint, sgc_
         return sgc__fail_memory(err);
     }
     if (nudge)
-        curl_multi_wakeup(hub->multi);
+        sgc__poller_wake(&hub->shards.poller);
     return SGC_OK;
 }
 
@@ -257,7 +250,7 @@ void sgc_scraper_cancel(sgc_scraper *scraper, uint64_t id)
     }
     pthread_mutex_unlock(&hub->lock);
     if (atomic_load(&hub->driven))
-        curl_multi_wakeup(hub->multi);
+        sgc__poller_wake(&hub->shards.poller);
 }
 
 void sgc_scraper_wake(sgc_scraper *scraper)
@@ -268,7 +261,7 @@ void sgc_scraper_wake(sgc_scraper *scraper)
         return;
     atomic_store(&hub->woken, true);
     if (atomic_load(&hub->driven))
-        curl_multi_wakeup(hub->multi);
+        sgc__poller_wake(&hub->shards.poller);
 }
 
 size_t sgc_scraper_pending(sgc_scraper *scraper)
@@ -291,67 +284,6 @@ static void conclude(hub *hub, sgc__transfer *transfer)
     pthread_mutex_unlock(&hub->lock);
     transfer->result->timings.done = seconds_between(transfer->submitted, sgc__now());
     sgc__list_push(&hub->done, &transfer->queue);
-}
-
-/* Folds a page of the endpoint: the first alone, the others by what the one
- * before taught. Two at once from one endpoint do not wait for each other. */
-static sgc_status fold_page(sgc_endpoint *endpoint, sgc_plan *plan, const sgc_result *result,
-                            const sgc_options *options, sgc_fold **fold, sgc_error *err)
-{
-    sgc_steady *steady = atomic_exchange(&endpoint->steady, NULL);
-    sgc_status status = SGC_OK;
-
-    if (steady && sgc_steady_plan(steady) != plan) {
-        sgc_steady_free(steady);
-        steady = NULL;
-    }
-    if (!steady && !atomic_exchange(&endpoint->folded, true))
-        return sgc_plan_fold(plan, result->body, result->body_len, options, fold, err);
-    if (!steady)
-        status = sgc_steady_new(plan, &steady, err);
-    if (status == SGC_OK)
-        status = sgc_steady_fold(steady, result->body, result->body_len, options, fold, err);
-    sgc_steady_free(atomic_exchange(&endpoint->steady, steady));
-    return status;
-}
-
-static void read_page(sgc__transfer *transfer)
-{
-    sgc_result *result = transfer->result;
-    sgc_options options;
-    sgc_error err;
-    sgc_status status;
-
-    sgc_options_init(&options);
-    options.format = result->format;
-    options.limits = transfer->endpoint->limits;
-    status = fold_page(transfer->endpoint, transfer->plan, result, &options, &result->fold, &err);
-    if (status == SGC_OK)
-        return;
-    if (status == SGC_NOMEM)
-        sgc__failure_memory(&result->failure);
-    else if (status == SGC_LIMIT)
-        sgc__failure_limit(&result->failure, err.limit, err.allowed);
-    else
-        sgc__failure_set(&result->failure, SGC_REASON_MALFORMED, "line %llu, column %llu: %s",
-                         (unsigned long long)err.line, (unsigned long long)err.column, err.reason);
-    result->failure.parse = err;
-    sgc_body_free(result->body);
-    result->body = NULL;
-    result->body_len = 0;
-}
-
-/* Moves the body out of the answer, and reads it where there is a plan. */
-static void take_body(sgc__transfer *transfer, sgc__answer *answer)
-{
-    sgc_result *result = transfer->result;
-
-    result->body = answer->body.ptr;
-    result->body_len = answer->body.len;
-    sgc__buf_init(&answer->body, 0);
-    atomic_store_explicit(&transfer->endpoint->body, result->body_len, memory_order_relaxed);
-    if (transfer->plan && !transfer->endpoint->json)
-        read_page(transfer);
 }
 
 /* The handle's part of a result. `whole`: libcurl came to the end by itself. */
@@ -394,7 +326,7 @@ static void finish(hub *hub, sgc__transfer *transfer, bool whole)
     note(transfer, &handle->http, whole);
     remember(hub, handle, whole, sgc__now());
     if (transfer->result->failure.reason == SGC_REASON_NONE)
-        take_body(transfer, &handle->http.answer);
+        sgc__transfer_take(transfer, &handle->http.answer);
     sgc__http_release(&handle->http, whole);
     sgc__handles_give(&hub->handles, handle);
     transfer->handle = NULL;
@@ -407,7 +339,7 @@ static void end_early(hub *hub, sgc__transfer *transfer, sgc_reason reason, cons
 {
     sgc__failure_set(&transfer->result->failure, reason, "%s", what);
     if (transfer->handle) {
-        curl_multi_remove_handle(hub->multi, transfer->handle->http.easy);
+        sgc__shard_remove(&transfer->handle->http);
         finish(hub, transfer, false);
     } else {
         conclude(hub, transfer);
@@ -427,14 +359,14 @@ static long remaining_ms(const sgc__transfer *transfer, int64_t now)
     return LATER + (left > 0 ? (long)(left / MILLISECOND) : 0);
 }
 
-static bool request(hub *hub, sgc__transfer *transfer, bool fresh)
+static bool request(sgc__transfer *transfer, bool fresh)
 {
     sgc__http *http = &transfer->handle->http;
 
     transfer->began = sgc__now();
     return sgc__http_begin(http, &transfer->result->failure, remaining_ms(transfer, transfer->began),
                            fresh) == CURLE_OK &&
-           curl_multi_add_handle(hub->multi, http->easy) == CURLM_OK;
+           sgc__shard_add(http);
 }
 
 static void start(hub *hub, sgc__transfer *transfer)
@@ -454,7 +386,7 @@ static void start(hub *hub, sgc__transfer *transfer)
     hub->lookups.active += transfer->named;
     transfer->handle = handle;
     hub->active++;
-    if (!request(hub, transfer, false)) {
+    if (!request(transfer, false)) {
         sgc__failure_memory(&transfer->result->failure);
         finish(hub, transfer, false);
     }
@@ -542,7 +474,7 @@ static void settle(hub *hub, sgc__handle *handle, CURLcode code)
 {
     sgc__transfer *transfer = handle->transfer;
 
-    curl_multi_remove_handle(hub->multi, handle->http.easy);
+    sgc__shard_remove(&handle->http);
     if (code != CURLE_OPERATION_TIMEDOUT && handle->http.looking) {
         handle->http.looking = false; /* the look-up ended, if badly */
         hub->lookups.active--;
@@ -550,24 +482,49 @@ static void settle(hub *hub, sgc__handle *handle, CURLcode code)
     if (!sgc__http_end(&handle->http, code)) {
         transfer->result->retried = true;
         sgc__answer_free(&handle->http.answer);
-        if (request(hub, transfer, true))
+        if (request(transfer, true))
             return;
         sgc__failure_memory(&transfer->result->failure);
     }
     finish(hub, transfer, code == CURLE_OK);
 }
 
-static void settle_all(hub *hub, int64_t until)
+/* What a shard has finished. */
+static void settle_all(hub *hub, sgc__shard *shard)
 {
-    CURLMsg *message;
-    int left;
+    CURLcode code;
+    CURL *easy;
 
-    while (sgc__now() < until && (message = curl_multi_info_read(hub->multi, &left))) {
+    while ((easy = sgc__shard_done(shard, &code))) {
         sgc__http *http = NULL;
-        CURLcode code = message->data.result;
-        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &http);
+        curl_easy_getinfo(easy, CURLINFO_PRIVATE, &http);
         settle(hub, SGC__OF(http, sgc__handle, http), code);
     }
+}
+
+/* What libcurl wants to do by now: requests that were just begun, most of all. */
+static void tick_all(hub *hub, int64_t now)
+{
+    for (uint32_t i = 0; i < hub->shards.n_used; i++) {
+        sgc__shard *shard = &hub->shards.list[i];
+        if (shard->due <= now) {
+            sgc__shard_tick(shard);
+            settle_all(hub, shard);
+        }
+    }
+}
+
+/* Moves bytes of the sockets that are ready. A page is read as soon as it is
+ * whole, while the caches have it. */
+static void act_all(hub *hub, int timeout_ms)
+{
+    enum { MOST_READY = 128 };
+    sgc__ready ready[MOST_READY];
+    size_t n = sgc__poller_wait(&hub->shards.poller, timeout_ms, ready, MOST_READY);
+    int64_t until = sgc__now() + READ_SLICE;
+
+    for (size_t i = 0; i < n && (i == 0 || sgc__now() < until); i++)
+        settle_all(hub, sgc__shard_act(&hub->shards, &ready[i]));
 }
 
 static void expire_all(hub *hub, int64_t now)
@@ -587,6 +544,8 @@ static int sleep_ms(const hub *hub, int64_t now, int64_t until)
 {
     if (hub->deadlines.n && hub->deadlines.items[0]->deadline < until)
         until = hub->deadlines.items[0]->deadline;
+    if (sgc__shards_due(&hub->shards) < until)
+        until = sgc__shards_due(&hub->shards);
     if (hub->active < hub->max_connections && !sgc__list_empty(&hub->named) &&
         sgc__lookups_next(&hub->lookups) < until)
         until = sgc__lookups_next(&hub->lookups);
@@ -596,29 +555,34 @@ static int sleep_ms(const hub *hub, int64_t now, int64_t until)
                                                      : 3600000;
 }
 
+static bool is_over(hub *hub, int64_t now, int64_t until)
+{
+    return !sgc__list_empty(&hub->done) || atomic_load(&hub->woken) || atomic_load(&hub->pending) == 0 ||
+           now >= until;
+}
+
 static sgc_status drive(hub *hub, int64_t until)
 {
-    CURLMcode code = CURLM_OK;
-    int running;
+    int64_t now = sgc__now();
+    bool over = false;
 
-    for (;;) {
-        int64_t now = sgc__now();
+    while (!over) {
         admit_all(hub, now);
         cancel_all(hub);
         expire_all(hub, now);
         start_all(hub, now);
-        code = curl_multi_perform(hub->multi, &running);
-        settle_all(hub, sgc__now() + READ_SLICE);
+        now = sgc__now();
+        tick_all(hub, now);
+        act_all(hub, is_over(hub, now, until) ? 0 : sleep_ms(hub, now, until));
         now = sgc__now();
         expire_all(hub, now);
-        if (!sgc__list_empty(&hub->done) || atomic_load(&hub->woken) || atomic_load(&hub->pending) == 0 ||
-            now >= until)
-            return SGC_OK;
-        if (code == CURLM_OK)
-            code = curl_multi_poll(hub->multi, NULL, 0, sleep_ms(hub, now, until), NULL);
-        if (code != CURLM_OK)
+        if (hub->shards.failed) {
+            hub->shards.failed = false;
             return SGC_NOMEM;
+        }
+        over = is_over(hub, now, until);
     }
+    return SGC_OK;
 }
 
 static size_t return_results(hub *hub, sgc_result **results, size_t cap)
@@ -683,6 +647,7 @@ void sgc_scraper_free(sgc_scraper *scraper)
     sgc__pipe_block(&mask);
     hub_free(hub);
     sgc__pipe_unblock(&mask);
+    sgc__pool_close();
     sgc_guard_free(scraper->options.guard);
     sgc__release(scraper);
 }

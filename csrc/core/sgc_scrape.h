@@ -1,7 +1,7 @@
 /*
  * sgc_scrape.h - the network side of the core: endpoints in, results out.
  *
- * A scraper is one libcurl multi handle with its connections. Any thread
+ * A scraper is a set of connections that one thread drives. Any thread
  * submits endpoints to it and cancels them; one thread at a time waits, and
  * while it waits it moves bytes, inflates, parses and folds. A blocking scrape
  * is submit then wait. There is no second way to fetch.
@@ -185,13 +185,16 @@ typedef struct sgc_result {
     uint64_t wire_bytes; /* of the body, as sent */
     char *body;          /* inflated; NULL where the scrape failed */
     size_t body_len;
-    sgc_fold *fold; /* NULL where it failed, no plan was given or it is JSON */
+    size_t body_room; /* bytes of memory that `body` is in */
+    sgc_fold *fold;   /* NULL where it failed, no plan was given or it is JSON */
 } sgc_result;
 
 /* Frees the result, its body and its fold; each may be taken out before by
- * setting it NULL (sgc_body_free then frees the body). */
+ * setting it NULL (sgc_body_free then frees the body, wherever and whenever).
+ * While there is a scraper, memory of bodies is kept for the next ones, at most
+ * 16 MiB in the process. */
 void sgc_result_free(sgc_result *result);
-void sgc_body_free(char *body);
+void sgc_body_free(char *body, size_t room);
 
 /* --------------------------------------------------------------- scraper */
 

@@ -143,10 +143,11 @@ static void a_page_comes_as_bytes_and_as_the_plan_s_numbers(void)
           at->tls == 0);
     CHECK(at->first_byte <= at->received && at->received <= at->done && at->done < 5);
     char *body = result->body;
+    size_t room = result->body_room;
     result->body = NULL; /* taken out: it outlives the result */
     sgc_result_free(result);
     CHECK(memcmp(body, "a 1\nb 2\n", 8) == 0);
-    sgc_body_free(body);
+    sgc_body_free(body, room);
     sgc_plan_free(plan);
     sgc_endpoint_free(endpoint);
     sgc_scraper_free(scraper);

@@ -1,0 +1,192 @@
+/*
+ * shard.c - connections in groups. With every scrape libcurl walks over all
+ * connections of a multi handle (to find the one to use among those to its host,
+ * and, when the scrape has ended, those to be closed), so that a fetch over one
+ * of 1,000 would cost half as much again as over one of 64.
+ */
+#include "shard.h"
+
+#include "pending.h"
+
+enum { MILLISECOND = SGC__SECOND / 1000 };
+
+/* --------------------------------------------------------------- callbacks */
+
+static int on_wanted(CURL *easy, curl_socket_t fd, int what, void *ctx, void *unused)
+{
+    sgc__shard *shard = ctx;
+    unsigned wanted = 0;
+
+    (void)easy;
+    (void)unused;
+    if (what != CURL_POLL_REMOVE)
+        wanted = (what & CURL_POLL_IN ? SGC__POLL_IN : 0u) | (what & CURL_POLL_OUT ? SGC__POLL_OUT : 0u);
+    if (!sgc__poller_watch(&shard->all->poller, fd, shard->number, wanted))
+        shard->all->failed = true;
+    return 0;
+}
+
+static int on_timer(CURLM *multi, long timeout_ms, void *ctx)
+{
+    sgc__shard *shard = ctx;
+
+    (void)multi;
+    shard->due = timeout_ms < 0 ? INT64_MAX : sgc__now() + (int64_t)timeout_ms * MILLISECOND;
+    return 0;
+}
+
+/* ------------------------------------------------------------------ shards */
+
+bool sgc__shards_init(sgc__shards *shards, size_t most)
+{
+    memset(shards, 0, sizeof *shards);
+    shards->most = most;
+    shards->n = (uint32_t)((most + SGC__SHARD_SIZE - 1) / SGC__SHARD_SIZE);
+    shards->list = sgc__alloc(shards->n, sizeof *shards->list);
+    if (shards->list && sgc__poller_init(&shards->poller))
+        return true;
+    sgc__release(shards->list);
+    return false;
+}
+
+void sgc__shards_free(sgc__shards *shards)
+{
+    for (uint32_t i = 0; i < shards->n_used; i++)
+        curl_multi_cleanup(shards->list[i].multi);
+    sgc__poller_free(&shards->poller);
+    sgc__release(shards->list);
+}
+
+static bool set_multi(sgc__shard *shard)
+{
+    long most = (long)shard->most;
+    CURLM *multi = shard->multi;
+
+    return curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, most) == CURLM_OK &&
+           curl_multi_setopt(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, most) == CURLM_OK &&
+           curl_multi_setopt(multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING) == CURLM_OK &&
+           curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_wanted) == CURLM_OK &&
+           curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, shard) == CURLM_OK &&
+           curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_timer) == CURLM_OK &&
+           curl_multi_setopt(multi, CURLMOPT_TIMERDATA, shard) == CURLM_OK;
+}
+
+/* The next shard begins its life; NULL: no memory, or there is no next. */
+static sgc__shard *shard_init(sgc__shards *shards)
+{
+    size_t left = shards->most - (size_t)shards->n_used * SGC__SHARD_SIZE;
+    sgc__shard *shard = &shards->list[shards->n_used];
+
+    if (shards->n_used == shards->n)
+        return NULL;
+    *shard = (sgc__shard){.all = shards, .number = shards->n_used, .due = INT64_MAX};
+    shard->most = left < SGC__SHARD_SIZE ? left : SGC__SHARD_SIZE;
+    shard->multi = curl_multi_init();
+    if (shard->multi && set_multi(shard)) {
+        shards->n_used++;
+        return shard;
+    }
+    curl_multi_cleanup(shard->multi);
+    return NULL;
+}
+
+bool sgc__shard_busy(const sgc__shard *shard)
+{
+    return shard->active >= shard->most;
+}
+
+/* A kept connection may be closed for another one, but better is one with room. */
+static bool is_full(const sgc__shard *shard)
+{
+    return sgc__shard_busy(shard) || shard->opened >= shard->most;
+}
+
+/* The first one from the last on that is not as `unfit` says; NULL. */
+static sgc__shard *search(sgc__shards *shards, bool (*unfit)(const sgc__shard *))
+{
+    for (uint32_t i = 0; i < shards->n_used; i++) {
+        uint32_t at = (shards->last + i) % shards->n_used;
+        if (!unfit(&shards->list[at]))
+            return &shards->list[at];
+    }
+    return NULL;
+}
+
+sgc__shard *sgc__shard_pick(sgc__shards *shards)
+{
+    sgc__shard *shard = search(shards, is_full);
+
+    if (!shard)
+        shard = shard_init(shards);
+    if (!shard)
+        shard = search(shards, sgc__shard_busy);
+    if (shard)
+        shards->last = shard->number;
+    return shard;
+}
+
+bool sgc__shard_add(sgc__http *http)
+{
+    bool added = curl_multi_add_handle(http->shard->multi, http->easy) == CURLM_OK;
+
+    http->shard->active += added;
+    return added;
+}
+
+void sgc__shard_remove(sgc__http *http)
+{
+    curl_multi_remove_handle(http->shard->multi, http->easy);
+    http->shard->active--;
+}
+
+bool sgc__shard_opened(sgc__shard *shard, int fd)
+{
+    bool expected = sgc__poller_expect(&shard->all->poller, fd);
+
+    shard->opened += expected;
+    return expected;
+}
+
+void sgc__shard_closing(sgc__shard *shard, int fd)
+{
+    shard->opened--;
+    sgc__poller_forget(&shard->all->poller, fd);
+}
+
+int64_t sgc__shards_due(const sgc__shards *shards)
+{
+    int64_t due = INT64_MAX;
+
+    for (uint32_t i = 0; i < shards->n_used; i++)
+        due = shards->list[i].due < due ? shards->list[i].due : due;
+    return due;
+}
+
+void sgc__shard_tick(sgc__shard *shard)
+{
+    int running;
+
+    shard->due = INT64_MAX; /* unless it says otherwise */
+    curl_multi_socket_action(shard->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+}
+
+sgc__shard *sgc__shard_act(sgc__shards *shards, const sgc__ready *ready)
+{
+    sgc__shard *shard = &shards->list[ready->owner];
+    int running, events = (ready->events & SGC__POLL_IN ? CURL_CSELECT_IN : 0) |
+                          (ready->events & SGC__POLL_OUT ? CURL_CSELECT_OUT : 0);
+
+    curl_multi_socket_action(shard->multi, ready->fd, events, &running);
+    return shard;
+}
+
+CURL *sgc__shard_done(sgc__shard *shard, CURLcode *code)
+{
+    int left;
+    const CURLMsg *message = curl_multi_info_read(shard->multi, &left);
+
+    if (!message)
+        return NULL;
+    *code = message->data.result;
+    return message->easy_handle;
+}
