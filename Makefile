@@ -104,7 +104,11 @@ drift-pinned: setup ## the same of pinned releases
 
 # --------------------------------------------------------------------- rest
 
-bench: setup ## measurements; never part of a check
+.venv/.rivals: .venv/.packages
+	@tools/setup.sh bench
+	@touch $@
+
+bench: setup .venv/.rivals ## measurements; never part of a check
 	@for script in benchmarks/*.py; do echo "$$script"; $(PY) $$script; done
 
 clean: ## removes what was built, and .venv

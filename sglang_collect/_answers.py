@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from pydantic import BaseModel, Field
+from pydantic_core import to_json
 
 from ._result import ScrapeResult
 from .aggregate import FleetAggregate
@@ -123,9 +124,14 @@ class BatchResponse(BaseModel):
 def response_json(instance_id: str, outcome: Outcome) -> bytes:
     """A ``MetricsCollectionResponse``; the snapshot in it is JSON already."""
     error = outcome.text if isinstance(outcome, Failure) else None
-    response = MetricsCollectionResponse(success=error is None, instance_id=instance_id, error=error)
     metrics = b"null" if isinstance(outcome, Failure) else outcome
-    return response.model_dump_json(exclude={"metrics"}).encode()[:-1] + b',"metrics":' + metrics + b"}"
+    answer = {
+        "success": error is None,
+        "instance_id": instance_id,
+        "timestamp": datetime.now(timezone.utc),
+        "error": error,
+    }
+    return b'%b,"metrics":%b}' % (to_json(answer)[:-1], metrics)
 
 
 def batch_json(outcomes: Iterable[tuple[str, Outcome]]) -> bytes:

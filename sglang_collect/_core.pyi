@@ -41,6 +41,15 @@ def parse(
     one that is larger than allowed, TypeError, BufferError and ValueError for arguments.
     """
 
+def pick(fields: tuple[tuple[str, str | None, bool], ...], fold: Mapping[str, Any], /) -> dict[str, Any]:
+    """A dict of many values of a fold, as the numbers that a model has.
+
+    fields: tuple of (name, slot, whole). A float becomes the nearest int where whole is
+        True; None stands for what no 64-bit integer holds, and for what is not finite.
+        Likewise the floats of a dict, where nothing stands for it. Other values stay.
+        Where the slot is None, so is the value.
+    """
+
 @final
 class Exemplar:
     """One observation behind a sample. Compares by labels, value and timestamp."""
@@ -258,6 +267,13 @@ class Histogram:
         Where any count fell the server began again from zero: restarted is True and
         the difference is this histogram itself.
         """
+    def summary(self, quantiles: dict[str, float], /) -> dict[str, Any] | None:
+        """All of it as a dict: count, sum, mean, a quantile for each name of the dict
+        quantiles, and resolution, a dict of the bounds of their buckets.
+
+        The count is the nearest int; what is not finite is None. None where no 64-bit
+        integer holds the count.
+        """
     def __add__(self, other: Histogram, /) -> Histogram: ...
     def __radd__(self, other: Histogram, /) -> Histogram: ...
     def __sub__(self, other: Histogram, /) -> Histogram: ...
@@ -292,9 +308,6 @@ class Extract:
         by: str = "",
         reduce: Literal["sum", "max", "mean"] = "sum",
     ) -> Self: ...
-
-_Number = float | None
-_Slot = float | Histogram | dict[str, float] | dict[str, Histogram] | None
 
 @final
 class Plan:
@@ -336,8 +349,11 @@ class Fold(Mapping[str, Any]):
     @property
     def n_samples(self) -> int:
         """int: samples on the whole page."""
+    @property
+    def flaws(self) -> tuple[str, ...]:
+        """tuple[str, ...]: slots that have a reason() or whose bounds_differ()."""
     def __len__(self) -> int: ...
-    def __getitem__(self, name: str, /) -> _Slot: ...
+    def __getitem__(self, name: str, /) -> Any: ...
     def __iter__(self) -> Iterator[str]: ...
     def get(self, key: str, default: Any = None) -> Any: ...
     def n_series(self, name: str, /) -> int:

@@ -272,6 +272,10 @@ class _Joined(Mapping[str, Any]):
         folds = self._alone if name in _ADDED else [self._joined]
         return next((reason for fold in folds if (reason := fold.reason(name)) is not None), None)
 
+    @property
+    def flaws(self) -> tuple[str, ...]:
+        return tuple(name for name in self if self.reason(name) is not None or self.bounds_differ(name))
+
     def bounds_differ(self, name: str) -> bool:
         if name not in _ADDED:
             return self._joined.bounds_differ(name)

@@ -22,9 +22,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response, params
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response, params
 
 from . import _core, _requests
 from ._answers import (
@@ -62,6 +62,7 @@ HOP_HEADER = "X-SGLang-Collect-Hop"
 
 _RETRY_AFTER = "1"  # seconds
 _LOOK_INTERVAL = 2.0  # seconds, while somebody looks on and no other interval is set
+_PATIENCE = 0.02  # seconds that a collection may take before somebody looks whether its client hung up
 _CLIENT_GONE = 499  # what proxies call it; nobody reads this answer
 
 
@@ -153,7 +154,7 @@ def create_router(settings: RouterSettings | None = None) -> APIRouter:
     service = _Service(settings)
     router = APIRouter(
         tags=["metrics"],
-        dependencies=[Depends(_refuse_own_hop), *settings.dependencies],
+        dependencies=settings.dependencies,
         lifespan=service.lifespan,
     )
 
@@ -165,6 +166,7 @@ def create_router(settings: RouterSettings | None = None) -> APIRouter:
     )
     async def collect_sglang_metrics(request: Request) -> Response:
         """Collect metrics from an SGLang instance: 200, whatever came of it."""
+        _refuse_own_hop(request)
         asked = await _requests.posted(request, CollectionRequest, _requests.MAX_BYTES)
         (outcome,) = await service.collect([service.wanted(asked)], request)
         return _json(response_json(asked.instance_id, outcome))
@@ -177,6 +179,7 @@ def create_router(settings: RouterSettings | None = None) -> APIRouter:
     )
     async def collect_sglang_metrics_of_many(request: Request) -> Response:
         """Collect metrics from many SGLang instances at once: 200, whatever came of each, in their order."""
+        _refuse_own_hop(request)
         most = service.places
         asked = await _requests.posted(request, BatchRequest, most * _requests.MAX_BYTES_OF_MANY)
         if len(asked.targets) > most:
@@ -192,6 +195,7 @@ def create_router(settings: RouterSettings | None = None) -> APIRouter:
     )
     async def get_sglang_metrics(request: Request, instance_id: str, endpoint: str | None = None) -> Response:
         """Get the current metrics of an SGLang instance."""
+        _refuse_own_hop(request)
         asked = _requests.asked(instance_id, endpoint)
         (outcome,) = await service.collect([service.wanted(asked)], request)
         if not isinstance(outcome, Failure):
@@ -203,10 +207,11 @@ def create_router(settings: RouterSettings | None = None) -> APIRouter:
     @router.get("/fleet", response_model=FleetState, responses=described(503, 508))
     async def get_fleet(request: Request) -> Response:
         """Get the state of all registered instances, and their aggregate."""
+        _refuse_own_hop(request)
         return _json(await service.fleet_state(request))
 
     @router.get("/fleet/events", response_class=Response, responses=_EVENTS)
-    async def get_fleet_events(instance_id: str | None = None) -> Response:
+    async def get_fleet_events(request: Request, instance_id: str | None = None) -> Response:
         """Follow all registered instances, or one of them in depth, as server-sent events.
 
         The first event has everything, the later ones what has changed; the data of each is a JSON object.
@@ -214,11 +219,13 @@ def create_router(settings: RouterSettings | None = None) -> APIRouter:
         the last minute. ``server`` events, of one instance, have the whole of its newest page beside it, and
         the points of its charts.
         """
+        _refuse_own_hop(request)
         return service.events(instance_id)
 
     @router.get("/metrics", response_class=Response, responses=_OWN_PAGE)
-    async def get_own_metrics() -> Response:
+    async def get_own_metrics(request: Request) -> Response:
         """Get what this service measures of its scrapes, as a metrics page."""
+        _refuse_own_hop(request)
         return Response(service.own_page(), headers={"Content-Type": CONTENT_TYPE})
 
     return router
@@ -252,16 +259,26 @@ def create_app(settings: RouterSettings | None = None) -> FastAPI:
     return app
 
 
-async def _refuse_own_hop(request: Request) -> None:
+def _refuse_own_hop(request: Request) -> None:
     if HOP_HEADER in request.headers:
         raise HTTPException(508, "this request comes from a scrape of a router")
+
+
+async def _unless_gone(tasks: set[asyncio.Task[Outcome]], request: Request) -> None:
+    """Waits for all of them, or until the client hangs up."""
+    gone = asyncio.ensure_future(_requests.gone(request))
+    pending: set[asyncio.Future[Any]] = {gone, *tasks}
+    try:
+        while gone in pending and len(pending) > 1:
+            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
 
 
 # ----------------------------------------------------------------- service
 
 
-@dataclass(frozen=True)
-class _Wanted:
+class _Wanted(NamedTuple):
     """One collection, its endpoint and its timeout settled."""
 
     instance_id: str
@@ -275,6 +292,8 @@ _Job = Callable[[], Coroutine[Any, Any, Outcome]]
 
 class _Flight:
     """A collection under way and the number of requests that wait for it."""
+
+    __slots__ = ("key", "task", "waiting")
 
     def __init__(self, key: object, task: asyncio.Task[Outcome]) -> None:
         self.key = key
@@ -358,9 +377,7 @@ class _Service:
     async def collect(self, wanted: Sequence[_Wanted], request: Request) -> list[Outcome]:
         """The outcomes of collections, in their order; see ``_together``."""
         loop = asyncio.get_running_loop()
-        jobs: list[tuple[object, _Job]] = [
-            ((loop, one.instance_id, one.endpoint, one.timeout), partial(self._scrape, one)) for one in wanted
-        ]
+        jobs: list[tuple[object, _Job]] = [((loop, one[:3]), partial(self._scrape, one)) for one in wanted]
         return await self._together(jobs, request)
 
     async def collect_known(self, asked: Sequence[CollectionRequest], request: Request) -> list[Outcome]:
@@ -376,15 +393,14 @@ class _Service:
         under way.
         """
         flights = self._board(jobs)
-        gone = asyncio.ensure_future(_requests.gone(request))
-        pending: set[asyncio.Future[Any]] = {gone, *(flight.task for flight in flights)}
         for flight in flights:
             flight.waiting += 1
         try:
-            while gone in pending and len(pending) > 1:
-                _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            pending = {flight.task for flight in flights}
+            _, pending = await asyncio.wait(pending, timeout=_PATIENCE)
+            if pending:
+                await _unless_gone(pending, request)
         finally:
-            gone.cancel()
             for flight in flights:
                 flight.waiting -= 1
                 if not flight.waiting:
@@ -416,9 +432,7 @@ class _Service:
         try:
             async with self._collector(wanted.timeout, wanted.instance) as collector:
                 snapshot = await collector.collect(instance_id=wanted.instance_id, endpoint=wanted.endpoint)
-            if not self._settings.include_raw:
-                snapshot.raw_metrics = []
-            outcome = snapshot.model_dump_json().encode()
+            outcome = snapshot.to_json(raw=self._settings.include_raw)
         except Exception as error:
             refused = isinstance(error, TargetRefused)
             self._collections["refused" if refused else _reason(error) or "internal"] += 1

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NATIVE_GROUPS",
     "PLAN_GROUPS",
+    "QUANTILES",
     "Distribution",
     "Model",
     "Number",
@@ -159,23 +160,12 @@ class Distribution(Model):
     @classmethod
     def of(cls, histogram: _core.Histogram) -> Self | None:
         """The numbers of a histogram; None where its count is none."""
-        count = nearest(histogram.count)
-        if count is None:
-            return None
-        quantiles = {name: histogram.quantile(q) for name, q in _QUANTILES.items()}
-        buckets = {name: histogram.resolution(q) for name, q in _QUANTILES.items()}
-        return cls(
-            count=count,
-            sum=histogram.sum,
-            mean=histogram.mean,
-            resolution={
-                name: (finite(bounds[0]), finite(bounds[1])) for name, bounds in buckets.items() if bounds
-            },
-            **quantiles,
-        )
+        numbers = histogram.summary(QUANTILES)
+        return None if numbers is None else cls.model_validate(numbers)
 
 
-_QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+"""Of a ``Distribution``."""
 
 
 class SGLangLatency(Model):

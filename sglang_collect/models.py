@@ -8,11 +8,10 @@ those. In the native groups absent is None.
 from __future__ import annotations
 
 import functools
-import logging
 import math
 from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import (
     AfterValidator,
@@ -25,9 +24,10 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     model_serializer,
 )
+from pydantic_core import to_json
 
 from . import _core
-from .catalog import Field as CatalogField
+from ._numbers import group_numbers, native_numbers, plan_numbers
 from .catalog import Reading, sglang, sglang_fields
 from .gateway import refuse_gateway
 from .groups import (
@@ -50,7 +50,6 @@ from .groups import (
     SGLangSystemMetrics,
     SGLangTokens,
     finite,
-    nearest,
 )
 
 if TYPE_CHECKING:
@@ -81,8 +80,6 @@ __all__ = [
     "reading_of",
     "snapshot_from_result",
 ]
-
-logger = logging.getLogger("sglang_collect")
 
 # ----------------------------------------------------------------------- types
 
@@ -138,62 +135,15 @@ class PrometheusMetric(Model):
 # -------------------------------------------------- from a fold to the groups
 
 
-@functools.cache
-def _say_out_of_range(field: str) -> None:
-    logger.warning("%s is infinite or out of range on a page, and taken as absent; this is said once", field)
-
-
-def _group_fields(groups: dict[str, type[BaseModel]]) -> tuple[tuple[CatalogField, str, str, bool], ...]:
-    """The catalogue's fields of these groups: each with its group, its name there, and is it an int?"""
-    found = []
-    for field in sglang_fields.FIELDS:
-        group, name = field.name.split(".")
-        if group in groups:
-            found.append((field, group, name, groups[group].model_fields[name].annotation is int))
-    return tuple(found)
-
-
-_PLAN_FIELDS = _group_fields(PLAN_GROUPS)
-_NATIVE_FIELDS = _group_fields(NATIVE_GROUPS)
-
-
-def _plan_groups(fold: _core.Fold) -> tuple[dict[str, dict[str, float | int]], list[str]]:
-    """The values of the plan's groups, and the names of the fields that the page has no source for."""
-    reading = Reading(fold)
-    values: dict[str, dict[str, float | int]] = {group: {} for group in PLAN_GROUPS}
-    absent = []
-    for field, group, name, whole in _PLAN_FIELDS:
-        value = field.value(reading)
-        number = None
-        if isinstance(value, float):
-            number = nearest(value) if whole else finite(value)
-            if number is None:
-                _say_out_of_range(field.name)
-        if number is None:
-            absent.append(field.name)
-        else:
-            values[group][name] = number
-    return values, absent
-
-
 def _native_group(reading: Reading, name: str) -> Any:
     """A native group, or the list of ranks."""
+    numbers = group_numbers(reading, name)
     if name == "ranks":
-        return [SGLangRank.model_validate(row) for row in sglang_fields.ranks(reading)]
-    values = {key: field.value(reading) for field, group, key, _ in _NATIVE_FIELDS if group == name}
-    return NATIVE_GROUPS[name].model_validate(
-        {
-            key: Distribution.of(value) if isinstance(value, _core.Histogram) else value
-            for key, value in values.items()
-        }
-    )
+        return [SGLangRank.model_validate(row) for row in numbers]
+    return NATIVE_GROUPS[name].model_validate(numbers)
 
 
-def _model_metrics(fold: _core.Fold) -> SGLangModelMetrics:
-    reading = Reading(fold)
-    return SGLangModelMetrics.model_validate(
-        {name: _native_group(reading, name) for name in SGLangModelMetrics.model_fields}
-    )
+_PLAN_DEFAULTS = {group: model().model_dump() for group, model in PLAN_GROUPS.items()}
 
 
 class _Source:
@@ -208,8 +158,15 @@ class _Source:
     def __deepcopy__(self, memo: dict[int, Any]) -> _Source:
         return self
 
-    def make(self, name: str, timestamp: datetime) -> Any:
-        """The value of one of the fields that are made late."""
+    def make(self, name: str, timestamp: datetime) -> dict[str, Any]:
+        """One of the fields that are made late, with others that come of the same reading."""
+        if name in _OF_PLAN:
+            values, absent = plan_numbers(self.fold)
+            groups = {group: PLAN_GROUPS[group].model_validate(values[group]) for group in values}
+            return {**groups, "absent": absent}
+        return {name: self._value(name, timestamp)}
+
+    def _value(self, name: str, timestamp: datetime) -> Any:
         reading = Reading(self.fold)
         if name == "raw_metrics":
             return self._raw_metrics(timestamp)
@@ -220,17 +177,46 @@ class _Source:
         if name == "engine_type":
             return "+".join(reading.labels("engine_type")) or None
         if name == "models":
-            return self._models(reading.labels("model_name"))
+            folds = self.folds(reading.labels("model_name"))
+            return {
+                model: SGLangModelMetrics.model_validate(native_numbers(fold))
+                for model, fold in folds.items()
+            }
         return _native_group(reading, name)
 
-    def _models(self, names: list[str]) -> dict[str, SGLangModelMetrics]:
-        """The groups of each model; those of the whole page where it names one alone."""
+    def folds(self, names: list[str]) -> dict[str, _core.Fold]:
+        """What the page has of each of its models; all of it where it names one alone."""
         if len(names) == 1:
-            return {names[0]: _model_metrics(self.fold)}
+            return {names[0]: self.fold}
         page = self.page() if self.page is not None and len(names) <= sglang_fields.MAX_MODELS else None
         if page is None:
             return {}
-        return {name: _model_metrics(sglang.model_plan(name).fold(page)) for name in names}
+        return {name: sglang.model_plan(name).fold(page) for name in names}
+
+    def json(self, snapshot: SGLangMetricsSnapshot) -> bytes:
+        """A snapshot of which nothing has been made, without its samples. The one model is written once."""
+        reading = Reading(self.fold)
+        values, absent = plan_numbers(self.fold)
+        names = reading.labels("model_name")
+        head = to_json(
+            {
+                "timestamp": snapshot.timestamp,
+                "instance_id": snapshot.instance_id,
+                "endpoint": snapshot.endpoint,
+                **{group: {**defaults, **values[group]} for group, defaults in _PLAN_DEFAULTS.items()},
+                "absent": absent,
+                "notes": sglang_fields.notes(reading),
+                "model_names": names,
+                "engine_type": self._value("engine_type", snapshot.timestamp),
+                "loads_timestamp": snapshot.loads_timestamp,
+            }
+        )
+        native = to_json(native_numbers(self.fold))
+        models = b",".join(
+            to_json(name) + b":" + (native if fold is self.fold else to_json(native_numbers(fold)))
+            for name, fold in self.folds(names).items()
+        )
+        return b'%b,%b,"models":{%b},"raw_metrics":[]}' % (head[:-1], native[1:-1], models)
 
     def _raw_metrics(self, timestamp: datetime) -> list[PrometheusMetric]:
         page = self.page() if self.page is not None else None
@@ -259,7 +245,9 @@ def _moment(seconds: float | None) -> datetime | None:
 
 # ---------------------------------------------------------------- the snapshot
 
+_OF_PLAN = (*PLAN_GROUPS, "absent")
 _MADE_LATE = (
+    *_OF_PLAN,
     "notes",
     "model_names",
     "engine_type",
@@ -269,12 +257,22 @@ _MADE_LATE = (
 )
 
 
+@functools.cache
+def _blank(cls: type[SGLangMetricsSnapshot]) -> SGLangMetricsSnapshot:
+    """A snapshot without what is made late, to be copied: that takes less time than validation."""
+    blank = cls.model_validate({"instance_id": "", "endpoint": "", **{group: {} for group in PLAN_GROUPS}})
+    for name in _MADE_LATE:
+        del vars(blank)[name]
+    return blank
+
+
 class SGLangMetricsSnapshot(Model):
     """Complete snapshot of SGLang metrics.
 
     A field of the plan's three groups that the page has no source for is 0 and listed in ``absent``. What
-    follows ``absent`` says None (or nothing) where the page does, and is made when first read, so that a
-    snapshot costs little until someone looks; dumps, comparisons and pickles make all of it.
+    follows ``absent`` says None (or nothing) where the page does. All but the first three fields is made when
+    first read, so that a snapshot costs little until someone looks; dumps, comparisons and pickles make all
+    of it.
 
     ``models`` has the native groups and the ranks of each model that the page names, by its name, whether
     it names one (a server) or several (the model gateway, servers that share a directory). Of one they are
@@ -382,20 +380,23 @@ class SGLangMetricsSnapshot(Model):
         endpoint: str,
         timestamp: datetime,
     ) -> Self:
-        values, absent = _plan_groups(fold)
-        snapshot = cls(
-            timestamp=timestamp,
-            instance_id=instance_id,
-            endpoint=endpoint,
-            request_metrics=SGLangRequestMetrics.model_validate(values["request_metrics"]),
-            cache_metrics=SGLangCacheMetrics.model_validate(values["cache_metrics"]),
-            system_metrics=SGLangSystemMetrics.model_validate(values["system_metrics"]),
-            absent=absent,
+        snapshot = cast("Self", _blank(cls)).model_copy(
+            update={"timestamp": _as_utc(timestamp), "instance_id": instance_id, "endpoint": endpoint}
         )
         snapshot._source = _Source(fold, page)
-        for name in _MADE_LATE:
-            del vars(snapshot)[name]
         return snapshot
+
+    def to_json(self, *, raw: bool = True) -> bytes:
+        """The snapshot as ``model_dump_json()`` has it, in less time where nobody has read it before.
+
+        Args:
+            raw: with the samples of its page; else ``raw_metrics`` is empty.
+        """
+        untouched = type(self) is SGLangMetricsSnapshot and self.__dict__.keys().isdisjoint(_MADE_LATE)
+        if not raw and untouched and self._source is not None:
+            return self._source.json(self)
+        dumped = self if raw else self.model_copy(update={"raw_metrics": []})
+        return dumped.model_dump_json().encode()
 
     def since(self, earlier: SGLangMetricsSnapshot) -> SGLangWindow:
         """What happened between an earlier snapshot of the same server and this one.
@@ -417,12 +418,17 @@ class SGLangMetricsSnapshot(Model):
             if name in _MADE_LATE and (source := self._source) is not None:
                 if name == "raw_metrics" and len(self.model_names) > 1:
                     _ = self.models  # which reads the page too
-                value = self.__dict__.setdefault(name, source.make(name, self.timestamp))
-                self.__pydantic_fields_set__.add(name)
+                for made, value in source.make(name, self.timestamp).items():
+                    self.__dict__.setdefault(made, value)
+                    self.__pydantic_fields_set__.add(made)
                 if name == "raw_metrics":
                     self._source = _Source(source.fold, None)  # the page is not needed any more
-                return value
+                return self.__dict__[name]
             return super().__getattr__(name)
+
+        def __repr_args__(self) -> Any:
+            _ = self.absent
+            return super().__repr_args__()
 
     def _complete(self) -> Self:
         """Makes everything that is made late."""

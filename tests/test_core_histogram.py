@@ -26,6 +26,36 @@ def test_it_says_what_it_was_made_of(hist: Histogram) -> None:
     assert repr(hist) == "<Histogram: count 10.0, sum 21.0, 4 buckets>"
 
 
+def test_a_summary_has_what_the_methods_tell(hist: Histogram) -> None:
+    told = hist.summary({"p50": 0.5, "p99": 0.99})
+    assert told == {
+        "count": 10,
+        "sum": 21.0,
+        "mean": 2.1,
+        "p50": hist.quantile(0.5),
+        "p99": 4.0,
+        "resolution": {"p50": hist.resolution(0.5), "p99": (4.0, None)},
+    }
+    assert list(told) == ["count", "sum", "mean", "p50", "p99", "resolution"]
+    assert type(told["count"]) is int
+
+
+def test_a_summary_has_none_for_what_is_no_number() -> None:
+    empty = Histogram([1.0, INF], [0, 0], sum=INF).summary({"p50": 0.5})
+    assert empty == {"count": 0, "sum": None, "mean": None, "p50": None, "resolution": {}}
+    below = Histogram([-1.0, INF], [4, 4]).summary({"p50": 0.5})
+    assert below is not None
+    assert below["resolution"] == {"p50": (None, -1.0)}
+    assert Histogram([INF], [1e19]).summary({}) is None
+
+
+def test_quantiles_of_a_summary_are_a_dict_of_ratios(hist: Histogram) -> None:
+    with pytest.raises(TypeError):
+        hist.summary([("p50", 0.5)])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="0 to 1"):
+        hist.summary({"p50": 1.5})
+
+
 def test_it_is_made_of_any_iterables_of_numbers() -> None:
     made = Histogram(bounds=iter([1, INF]), counts=(n for n in (1, True)))
     assert (made.bounds, made.counts, made.sum, made.mean) == ((1.0, INF), (1.0, 1.0), None, None)

@@ -107,7 +107,12 @@ def fold() -> None:
                 )
             )
         assert found == dict(found)
-        repr((found, found.n_samples))
+        repr((found, found.n_samples, found.flaws))
+        fields = tuple((name, name, True) for name in found)
+        repr((_core.pick(fields, found), _core.pick((("x", "by", False), ("y", None, False)), found)))
+        for wrong in ((("x", "none", True),), ((["x"], "by", True),), [], ("x",)):
+            with suppress(KeyError, TypeError):
+                _core.pick(wrong, found)  # type: ignore[arg-type]
         with suppress(KeyError):
             found.reason("none")
     found["by"]["itself"] = found
@@ -166,6 +171,9 @@ def reckon() -> None:
         one + 1  # type: ignore[operator]
     with suppress(ValueError):
         one.quantile(2)
+    for quantiles in ({"p50": 0.5, "p99": 1}, {"p50": 2}, {"p50": "x"}, None):
+        with suppress(ValueError, TypeError):
+            repr(one.summary(quantiles))  # type: ignore[arg-type]
 
 
 def make_endpoints() -> None:

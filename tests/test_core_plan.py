@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sglang_collect import _core
 from sglang_collect._core import LIMITS, Extract, Fold, Histogram, Page, Plan, parse
 from sglang_collect.errors import ExpositionError, LimitExceeded
 
@@ -112,6 +113,34 @@ def test_a_fold_tells_how_a_slot_came_about() -> None:
     assert found.reason("nan")
     assert found.reason("none") is None
     assert found.reason("run") is None
+    assert found.flaws == ("t", "bad", "nan")
+    assert fold(run=Extract(["run"])).flaws == ()
+
+
+def test_values_are_picked_as_the_numbers_that_a_model_has() -> None:
+    found = {
+        "half": 2.5, "odd": 3.5, "low": -(2.0**63), "high": 2.0**63, "inf": math.inf, "nan": math.nan,
+        "map": {"a": 1.6, "b": math.inf, "c": None, "d": "text"}, "text": "text", "none": None,
+    }  # fmt: skip
+    whole = _core.pick(tuple((name, name, True) for name in found), found)
+    assert whole == {
+        "half": 2, "odd": 4, "low": -(2**63), "high": None, "inf": None, "nan": None,
+        "map": {"a": 2, "d": "text"}, "text": "text", "none": None,
+    }  # fmt: skip
+    assert [type(whole[name]) for name in ("half", "low")] == [int, int]
+    as_they_are = _core.pick((("x", "half", False), ("y", "map", False), ("z", None, False)), found)
+    assert as_they_are == {"x": 2.5, "y": {"a": 1.6, "d": "text"}, "z": None}
+    assert _core.pick((("run", "run", True),), fold(run=Extract(["run"]))) == {"run": 11}
+
+
+@pytest.mark.parametrize("fields", [[], ("x",), (("x", "x"),), (["x", "x", True],), ((["x"], "x", True),)])
+def test_what_are_no_fields_is_a_type_error(fields: Any) -> None:
+    with pytest.raises(TypeError):
+        _core.pick(fields, {"x": 1.0})
+    with pytest.raises(TypeError):
+        _core.pick(fields)  # type: ignore[call-arg]
+    with pytest.raises(KeyError):
+        _core.pick((("x", "y", True),), {"x": 1.0})
 
 
 def test_a_fold_is_a_mapping_in_the_order_of_its_plan() -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,9 +32,12 @@ from sglang_collect import (
     SGLangMetricsSnapshot,
     SGLangRequestMetrics,
     SGLangSystemMetrics,
+    _numbers,
     models,
     scrape,
 )
+
+PAGES = Path(__file__).parent / "data"
 
 PLAN_SAMPLE = """
 sglang:request_success_total 300
@@ -236,7 +240,7 @@ def test_integer_fields_take_the_nearest_integer() -> None:
 def test_what_no_integer_holds_is_absent_and_logged_once(
     value: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    models._say_out_of_range.cache_clear()
+    _numbers._say_out_of_range.cache_clear()
     with caplog.at_level(logging.WARNING, "sglang_collect"):
         for _ in range(3):
             snapshot = read(f"sglang:request_input_tokens {value}\n")
@@ -318,6 +322,38 @@ def test_nothing_beyond_the_plans_fields_is_made_until_it_is_read() -> None:
     latency = snapshot.latency
     assert snapshot.latency is latency
     assert set(models._MADE_LATE) & set(vars(snapshot)) == {"latency"}
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in PAGES.glob("*.prom")))
+def test_json_is_the_same_whether_models_are_made_or_not(name: str) -> None:
+    page = (PAGES / name).read_bytes()
+    moment = datetime(2026, 1, 1, 12, 0, 0, 250_000, tzinfo=timezone.utc)
+    untouched, whole, bare = (
+        SGLangMetricsSnapshot.from_text(page, instance_id='a"\n', endpoint="http://x/", timestamp=moment)
+        for _ in range(3)
+    )
+    assert whole.to_json() == whole.model_dump_json().encode()
+    assert len(whole.raw_metrics) > 10
+    bare.raw_metrics = []
+    assert untouched.to_json(raw=False) == bare.model_dump_json().encode() == whole.to_json(raw=False)
+    assert set(vars(untouched)) == {"timestamp", "instance_id", "endpoint", "loads_timestamp"}
+
+
+def test_json_has_what_was_put_into_a_snapshot() -> None:
+    snapshot = read()
+    snapshot.queues = snapshot.queues.model_copy(update={"running": 77})
+    assert json.loads(snapshot.to_json(raw=False))["queues"]["running"] == 77
+
+
+def test_json_tells_several_models_apart() -> None:
+    page = "".join(f'sglang:num_running_reqs{{model_name="{name}"}} {n}\n' for n, name in enumerate("abc"))
+    snapshot = SGLangMetricsSnapshot.from_text(page, instance_id="x", timestamp=datetime.now(timezone.utc))
+    models = json.loads(snapshot.to_json(raw=False))["models"]
+    assert {name: model["queues"]["running"] for name, model in models.items()} == {"a": 0, "b": 1, "c": 2}
+
+
+def test_a_snapshot_shows_the_numbers_of_the_plan() -> None:
+    assert "input_tokens=" in repr(read())
 
 
 def test_the_page_is_let_go_once_its_samples_are_read() -> None:

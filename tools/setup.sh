@@ -4,6 +4,7 @@
 #
 #   tools/setup.sh build   compiler, libcurl, zlib, Python, and .venv with the package in it
 #   tools/setup.sh check   the analysers that only `make check` runs
+#   tools/setup.sh bench   the others that `make bench` compares with
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -99,10 +100,18 @@ check() {
     fi
 }
 
+bench() {
+    local missing=()
+    command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing+=(nginx-light)
+    command -v prometheus >/dev/null || missing+=(prometheus)
+    install "${missing[@]}"
+    .venv/bin/python -m pip install -qq --disable-pip-version-check --editable '.[bench]'
+}
+
 case "${1:-}" in
-    build | check) "$1" ;;
+    build | check | bench) "$1" ;;
     *)
-        echo "usage: tools/setup.sh build|check" >&2
+        echo "usage: tools/setup.sh build|check|bench" >&2
         exit 2
         ;;
 esac

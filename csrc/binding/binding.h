@@ -179,6 +179,10 @@ PyObject *core_values_view(PageObject *page);
 PyObject *core_columns_new(PageObject *page, PyObject *like);
 PyObject *core_family_new(PageObject *page, size_t index);
 
+/* pick.c: the nearest int; None for what no 64-bit integer holds. */
+PyObject *core_nearest(double value);
+PyObject *core_pick(PyObject *module, PyObject *const *args, Py_ssize_t n_args);
+
 /* Copies. */
 PyObject *core_histogram_new(core_state *state, const sgc_hist *hist);
 

@@ -7,6 +7,7 @@
  *         count: float;  sum, mean: float | None
  *         def quantile(q, /) -> float | None
  *         def resolution(q, /) -> tuple[float, float] | None
+ *         def summary(quantiles, /) -> dict | None
  *         def since(earlier, /) -> tuple[Histogram, bool]
  *         a + b, a - b
  *
@@ -211,6 +212,13 @@ static PyObject *histogram_quantile(PyObject *object, PyObject *arg)
     return float_or_none(quantile);
 }
 
+static double bucket_start(const sgc_hist *hist, size_t bucket)
+{
+    if (bucket)
+        return hist->bounds[bucket - 1];
+    return hist->bounds[0] > 0.0 ? 0.0 : -INFINITY;
+}
+
 PyDoc_STRVAR(resolution_doc,
              "resolution($self, q, /)\n--\n\n"
              "Bounds (lower, upper) of the bucket that quantile(q) fell into: all that is known.\n\n"
@@ -226,8 +234,83 @@ static PyObject *histogram_resolution(PyObject *object, PyObject *arg)
         return NULL;
     if (isnan(quantile))
         Py_RETURN_NONE;
-    double first = hist->bounds[0] > 0.0 ? 0.0 : -INFINITY;
-    return Py_BuildValue("(dd)", bucket ? hist->bounds[bucket - 1] : first, hist->bounds[bucket]);
+    return Py_BuildValue("(dd)", bucket_start(hist, bucket), hist->bounds[bucket]);
+}
+
+/* ------------------------------------------------------------------ summary */
+
+static PyObject *finite_or_none(double value)
+{
+    return isfinite(value) ? PyFloat_FromDouble(value) : Py_NewRef(Py_None);
+}
+
+/* Adds a value, which is consumed. */
+static int add_value(PyObject *dict, PyObject *key, PyObject *value)
+{
+    int done = value ? PyDict_SetItem(dict, key, value) : -1;
+    Py_XDECREF(value);
+    return done;
+}
+
+static int add_number(PyObject *dict, const char *name, PyObject *value)
+{
+    int done = value ? PyDict_SetItemString(dict, name, value) : -1;
+    Py_XDECREF(value);
+    return done;
+}
+
+/* Adds one quantile, and its bucket to the dict of resolutions. */
+static int add_quantile(PyObject *dict, PyObject *resolution, PyObject *object, PyObject *name, PyObject *q)
+{
+    double quantile;
+    size_t bucket = 0;
+    if (quantile_read(object, q, &quantile, &bucket) < 0 ||
+        add_value(dict, name, finite_or_none(quantile)) < 0)
+        return -1;
+    if (isnan(quantile))
+        return 0;
+    const sgc_hist *hist = hist_of(object);
+    PyObject *lower = finite_or_none(bucket_start(hist, bucket));
+    PyObject *upper = finite_or_none(hist->bounds[bucket]);
+    PyObject *bounds = lower && upper ? PyTuple_Pack(2, lower, upper) : NULL;
+    Py_XDECREF(lower);
+    Py_XDECREF(upper);
+    return add_value(resolution, name, bounds);
+}
+
+PyDoc_STRVAR(summary_doc, "summary($self, quantiles, /)\n--\n\n"
+                          "All of it as a dict: count, sum, mean, a quantile for each name of the dict\n"
+                          "quantiles, and resolution, a dict of the bounds of their buckets.\n\n"
+                          "The count is the nearest int; what is not finite is None. None where no 64-bit\n"
+                          "integer holds the count.");
+
+static PyObject *histogram_summary(PyObject *object, PyObject *quantiles)
+{
+    const sgc_hist *hist = hist_of(object);
+    PyObject *name, *q;
+    Py_ssize_t place = 0;
+
+    if (!PyDict_CheckExact(quantiles))
+        return PyErr_Format(PyExc_TypeError, "quantiles must be a dict, not %.100s",
+                            Py_TYPE(quantiles)->tp_name);
+    PyObject *count = core_nearest(hist->count);
+    if (!count || count == Py_None)
+        return count;
+    PyObject *resolution = PyDict_New();
+    PyObject *dict = PyDict_New();
+    if (!resolution || !dict || add_number(dict, "count", Py_NewRef(count)) < 0 ||
+        add_number(dict, "sum", finite_or_none(hist->sum)) < 0 ||
+        add_number(dict, "mean", finite_or_none(sgc_hist_mean(hist))) < 0)
+        Py_CLEAR(dict);
+    while (dict && PyDict_Next(quantiles, &place, &name, &q)) {
+        if (add_quantile(dict, resolution, object, name, q) < 0)
+            Py_CLEAR(dict);
+    }
+    if (dict && PyDict_SetItemString(dict, "resolution", resolution) < 0)
+        Py_CLEAR(dict);
+    Py_DECREF(count);
+    Py_XDECREF(resolution);
+    return dict;
 }
 
 /* --------------------------------------------------------------- arithmetic */
@@ -336,6 +419,7 @@ PyDoc_STRVAR(histogram_doc, "Histogram(bounds, counts, *, sum=None)\n--\n\n"
 static PyMethodDef histogram_methods[] = {
     {"quantile", histogram_quantile, METH_O, quantile_doc},
     {"resolution", histogram_resolution, METH_O, resolution_doc},
+    {"summary", histogram_summary, METH_O, summary_doc},
     {"since", histogram_since, METH_O, since_doc},
     {"__reduce__", histogram_reduce, METH_NOARGS, PyDoc_STR("For pickle and copy.")},
     {NULL, NULL, 0, NULL},

@@ -83,7 +83,16 @@ static PyObject *core_parse(PyObject *module, PyObject *args, PyObject *kwargs)
     return core_page_new(state, &input, NULL, 0.0);
 }
 
+PyDoc_STRVAR(pick_doc,
+             "pick($module, fields, fold, /)\n--\n\n"
+             "A dict of many values of a fold, as the numbers that a model has.\n\n"
+             "fields: tuple of (name, slot, whole). A float becomes the nearest int where whole is\n"
+             "    True; None stands for what no 64-bit integer holds, and for what is not finite.\n"
+             "    Likewise the floats of a dict, where nothing stands for it. Other values stay.\n"
+             "    Where the slot is None, so is the value.");
+
 static PyMethodDef module_methods[] = {
+    {"pick", (PyCFunction)(void (*)(void))core_pick, METH_FASTCALL, pick_doc},
     {"parse", (PyCFunction)(void (*)(void))core_parse, METH_VARARGS | METH_KEYWORDS, parse_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -11,6 +11,7 @@
  *         def n_series(name, /) -> int
  *         def reason(name, /) -> str | None
  *         def bounds_differ(name, /) -> bool
+ *         flaws: tuple[str, ...]
  *
  * A plan and a fold know slots by number; names are Python's.
  */
@@ -355,6 +356,24 @@ static PyObject *fold_bounds_differ(PyObject *object, PyObject *name)
     return slot ? PyBool_FromLong(slot->bounds_differ) : NULL;
 }
 
+/* The names of flawed slots, of which there mostly is none. */
+static PyObject *fold_flaws(PyObject *object, void *unused)
+{
+    FoldObject *self = (FoldObject *)object;
+    PyObject *list = PyList_New(0), *tuple;
+
+    (void)unused;
+    for (size_t i = 0; list && i < self->n; i++) {
+        const sgc_slot *slot = sgc_fold_slot(self->fold, i);
+        if ((slot->reason || slot->bounds_differ) &&
+            PyList_Append(list, PyTuple_GET_ITEM(self->plan->names, (Py_ssize_t)i)) < 0)
+            Py_CLEAR(list);
+    }
+    tuple = list ? PyList_AsTuple(list) : NULL;
+    Py_XDECREF(list);
+    return tuple;
+}
+
 PyDoc_STRVAR(fold_doc, "What a Plan found on one page: a mapping of the names of its extracts.\n\n"
                        "Each slot is a float, a Histogram, a dict of either (with `by`), or None where\n"
                        "the page has no such series or their values make no number; see reason().\n"
@@ -373,6 +392,8 @@ static PyMethodDef fold_methods[] = {
 
 static PyGetSetDef fold_getset[] = {
     {"n_samples", fold_n_samples, NULL, PyDoc_STR("int: samples on the whole page."), NULL},
+    {"flaws", fold_flaws, NULL,
+     PyDoc_STR("tuple[str, ...]: slots that have a reason() or whose bounds_differ()."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

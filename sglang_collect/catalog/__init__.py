@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import Literal
 
 from .._core import Extract, Fold, Histogram, Plan
 
@@ -25,6 +25,7 @@ __all__ = [
     "Value",
     "View",
     "compile_plan",
+    "histogram_of",
     "histogram_slot",
     "release_key",
 ]
@@ -208,6 +209,11 @@ def histogram_slot(metric: str) -> str:
     return metric + _HISTOGRAM
 
 
+def histogram_of(slot: str) -> str | None:
+    """The metric whose histogram the slot is; None for any other slot."""
+    return slot.removesuffix(_HISTOGRAM) if slot.endswith(_HISTOGRAM) else None
+
+
 def by_slot(metric: str, label: str) -> str:
     return f"{metric} by {label}"
 
@@ -230,22 +236,20 @@ class Reading:
 
     def number(self, name: str) -> float | None:
         """A gauge, a counter or a view."""
-        return cast("float | None", self.fold[name])
+        number: float | None = self.fold[name]
+        return number
 
     def histogram(self, metric: str) -> Histogram | None:
-        return cast("Histogram | None", self.fold[histogram_slot(metric)])
+        histogram: Histogram | None = self.fold[metric + _HISTOGRAM]
+        return histogram
 
     def value(self, metric: str) -> float | Histogram | None:
         """A metric as it stands, whichever of the two it is."""
         return self.number(metric) if metric in self.fold else self.histogram(metric)
 
-    def histograms(self) -> list[str]:
-        """The metrics that are read as histograms."""
-        return [slot.removesuffix(_HISTOGRAM) for slot in self.fold if slot.endswith(_HISTOGRAM)]
-
     def by(self, metric: str, label: str) -> dict[str, float]:
         """The metric by the values of a label, "" for series without it; empty where it is absent."""
-        return cast("dict[str, float] | None", self.fold[by_slot(metric, label)]) or {}
+        return self.fold[by_slot(metric, label)] or {}
 
     def has(self, name: str) -> bool:
         """Does the page have any series of it, whatever its value?"""
@@ -253,8 +257,7 @@ class Reading:
 
     def labels(self, label: str) -> list[str]:
         """The values a label has on the page, sorted."""
-        found = cast("dict[str, float] | None", self.fold[label_slot(label)]) or {}
-        return sorted(value for value in found if value)
+        return sorted(filter(None, self.fold[label_slot(label)] or ()))
 
 
 def compile_plan(

@@ -6,7 +6,7 @@ metrics and the rules are in ``sglang`` and ``sglang_rules``.
 
 from __future__ import annotations
 
-from . import Field, Reading, View, histogram_slot
+from . import Field, Reading, View, histogram_of, histogram_slot
 from .sglang_rules import ANY_RANK, EVERY_SERIES, FAILED, UNRANKED
 
 __all__ = [
@@ -204,13 +204,13 @@ def _backlog(reading: Reading) -> float | None:
 
 def _by_throughput(reading: Reading, metric: str) -> float | None:
     """The mean over data-parallel groups, by the tokens each generates; None where none speculates."""
-    lengths = reading.by("spec_accept_length", "dp_rank")
-    speeds = reading.by("gen_throughput", "dp_rank")
-    values = {
-        rank: value for rank, value in reading.by(metric, "dp_rank").items() if lengths.get(rank, 1.0) > 0
-    }
+    values = reading.by(metric, "dp_rank")
+    if values:
+        lengths = reading.by("spec_accept_length", "dp_rank")
+        values = {rank: value for rank, value in values.items() if lengths.get(rank, 1.0) > 0}
     if not values:
         return None
+    speeds = reading.by("gen_throughput", "dp_rank")
     weights = {rank: speeds.get(rank, 0.0) for rank in values}
     total = sum(weights.values())
     if total <= 0:
@@ -404,6 +404,8 @@ RANK_COLUMNS = {
 
 def ranks(reading: Reading) -> list[dict[str, float | None]]:
     """The load of each data-parallel group that logs any, by dp_rank; empty without data parallelism."""
+    if not reading.labels("dp_rank"):
+        return []
     columns = {name: reading.by(metric, "dp_rank") for name, metric in RANK_COLUMNS.items()}
     capacity = reading.by("max_total_num_tokens", "dp_rank")
     labels = {label for column in columns.values() for label in column if _is_number(label)}
@@ -464,8 +466,10 @@ def notes(reading: Reading) -> list[str]:
 
 def _notes_on_histograms(reading: Reading) -> list[str]:
     found = []
-    for metric in reading.histograms():
-        slot = histogram_slot(metric)
+    for slot in reading.fold.flaws:
+        metric = histogram_of(slot)
+        if metric is None:
+            continue
         if (reason := reading.fold.reason(slot)) is not None:
             found.append(f"not read: {metric}: {reason}")
         if reading.fold.bounds_differ(slot):

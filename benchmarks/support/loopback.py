@@ -1,0 +1,99 @@
+"""Pages of a simulated server, served by nginx on a loopback port, and the CPU time of any process."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from sglang_collect.simulator import LoadModel, render_page
+
+__all__ = ["cpu_seconds", "nginx", "simulated_pages", "unused_port", "wait_for"]
+
+NGINX = """\
+daemon off;
+master_process off;
+pid {folder}/pid;
+error_log stderr error;
+events {{ worker_connections 8192; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    default_type "text/plain; version=0.0.4; charset=utf-8";
+    types {{ }}
+    sendfile on;
+    tcp_nopush on;
+    open_file_cache max=10;
+    keepalive_requests 1000000000;
+    keepalive_timeout 1h;
+    map $connection_requests $page {{
+        default 0;
+        ~[13579]$ 1;
+    }}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        root {folder};
+        location / {{ rewrite ^ /$page break; }}
+    }}
+}}
+"""
+
+
+def simulated_pages(size: int) -> list[bytes]:
+    """A page of a simulated server with as many ranks as make it this large, and the one a second later."""
+    for dp in range(1, 200):
+        model = LoadModel(dp=dp, load=0.9)
+        model.step(60)
+        page = render_page(model)
+        if len(page) >= size:
+            model.step(1)
+            return [page, render_page(model)]
+    raise AssertionError("no page is that large")
+
+
+@contextmanager
+def nginx(pages: Sequence[bytes]) -> Iterator[int]:
+    """Serves the two pages by turns on each connection, whatever the path; gives its port."""
+    port = unused_port()
+    with tempfile.TemporaryDirectory(prefix="bench-nginx-") as name:
+        folder = Path(name)
+        for n, page in enumerate(pages):
+            (folder / str(n)).write_bytes(page)
+        (folder / "conf").write_text(NGINX.format(folder=folder, port=port))
+        program = shutil.which("nginx") or "/usr/sbin/nginx"
+        with subprocess.Popen([program, "-p", name, "-c", str(folder / "conf"), "-e", "stderr"]) as server:
+            try:
+                wait_for(port, server)
+                yield port
+            finally:
+                server.terminate()
+
+
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def wait_for(port: int, server: subprocess.Popen[bytes], seconds: float = 20.0) -> None:
+    """Returns when the server takes connections."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and server.poll() is None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{server.args!r} takes no connections")
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process has had, all its threads and the kernel's work for it included, to the ns."""
+    return time.clock_gettime(~pid << 3 | 2)  # what clock_getcpuclockid() gives

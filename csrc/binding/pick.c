@@ -1,0 +1,77 @@
+/*
+ * pick.c - many values of a fold at once, as the numbers that a model has:
+ *
+ *     def pick(fields, fold, /) -> dict[str, Any]
+ *
+ * The same in Python takes a call or two for each value, which is most of what
+ * it costs to tell of a page.
+ */
+#include "binding.h"
+
+#include <math.h>
+
+PyObject *core_nearest(double value)
+{
+    const double limit = 9223372036854775808.0; /* 2^63 */
+    if (!(value >= -limit && value < limit))
+        Py_RETURN_NONE;
+    return PyLong_FromLongLong((long long)nearbyint(value));
+}
+
+/* The number that stands for a value; whole: an int. */
+static PyObject *number(PyObject *value, bool whole)
+{
+    double plain;
+    if (!PyFloat_CheckExact(value))
+        return Py_NewRef(value);
+    plain = PyFloat_AS_DOUBLE(value);
+    if (whole)
+        return core_nearest(plain);
+    return isfinite(plain) ? Py_NewRef(value) : Py_NewRef(Py_None);
+}
+
+/* A dict of the numbers of a dict, without those that no number stands for. */
+static PyObject *numbers(PyObject *values, bool whole)
+{
+    PyObject *dict = PyDict_New(), *key, *value;
+    Py_ssize_t place = 0;
+    while (dict && PyDict_Next(values, &place, &key, &value)) {
+        PyObject *made = number(value, whole);
+        if (!made || (made != Py_None && PyDict_SetItem(dict, key, made) < 0))
+            Py_CLEAR(dict);
+        Py_XDECREF(made);
+    }
+    return dict;
+}
+
+static PyObject *picked(PyObject *fold, PyObject *slot, PyObject *whole)
+{
+    if (slot == Py_None)
+        Py_RETURN_NONE;
+    PyObject *value = PyObject_GetItem(fold, slot), *made = NULL;
+    if (value)
+        made = PyDict_CheckExact(value) ? numbers(value, whole == Py_True) : number(value, whole == Py_True);
+    Py_XDECREF(value);
+    return made;
+}
+
+PyObject *core_pick(PyObject *module, PyObject *const *args, Py_ssize_t n_args)
+{
+    (void)module;
+    if (n_args != 2 || !PyTuple_CheckExact(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "pick() takes a tuple of fields and a fold");
+        return NULL;
+    }
+    PyObject *dict = PyDict_New();
+    for (Py_ssize_t i = 0; dict && i < PyTuple_GET_SIZE(args[0]); i++) {
+        PyObject *field = PyTuple_GET_ITEM(args[0], i), *made = NULL;
+        if (!PyTuple_CheckExact(field) || PyTuple_GET_SIZE(field) != 3)
+            PyErr_SetString(PyExc_TypeError, "a field is a tuple of name, slot and whole");
+        else
+            made = picked(args[1], PyTuple_GET_ITEM(field, 1), PyTuple_GET_ITEM(field, 2));
+        if (!made || PyDict_SetItem(dict, PyTuple_GET_ITEM(field, 0), made) < 0)
+            Py_CLEAR(dict);
+        Py_XDECREF(made);
+    }
+    return dict;
+}
