@@ -155,7 +155,7 @@ uint64_t sgc__hash(const void *data, size_t len);
 /* An open addressing table from keys to positions in an array of its owner's,
  * which tells it the key at a position. All zero is an empty one. */
 typedef struct sgc__index {
-    uint32_t *slots; /* position + 1; 0 is free */
+    uint32_t *slots; /* 0 is free */
     size_t n_slots;
     size_t n;
 } sgc__index;

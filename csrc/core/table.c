@@ -3,17 +3,29 @@
  */
 #include "sgc_int.h"
 
+/* A slot holds a position + 1 in as many bits as positions can have, and in the
+ * others the upper bits of the key's hash: few keys are looked at that are not
+ * the one, each of which may be far from any cache. */
+static uint32_t tag_of(const sgc__index *index, uint64_t hash)
+{
+    return (uint32_t)(hash >> 32) & ~(uint32_t)(index->n_slots - 1);
+}
+
 size_t sgc__index_find(const sgc__index *index, sgc_str key, uint64_t *hash, sgc__key_at key_at,
                        const void *owner)
 {
     size_t mask = index->n_slots - 1;
+    uint32_t tag, held;
 
     *hash = sgc__hash(key.ptr, key.len);
     if (!index->n)
         return SIZE_MAX;
-    for (size_t slot = (size_t)*hash & mask; index->slots[slot]; slot = (slot + 1) & mask)
-        if (sgc__eq(key_at(owner, index->slots[slot] - 1), key))
-            return index->slots[slot] - 1;
+    tag = tag_of(index, *hash);
+    for (size_t slot = (size_t)*hash & mask; (held = index->slots[slot]) != 0; slot = (slot + 1) & mask) {
+        uint32_t position = (held & (uint32_t)mask) - 1;
+        if ((held & ~(uint32_t)mask) == tag && sgc__eq(key_at(owner, position), key))
+            return position;
+    }
     return SIZE_MAX;
 }
 
@@ -23,7 +35,7 @@ static void file(sgc__index *index, uint64_t hash, size_t position)
 
     while (index->slots[slot])
         slot = (slot + 1) & mask;
-    index->slots[slot] = (uint32_t)position + 1;
+    index->slots[slot] = ((uint32_t)position + 1) | tag_of(index, hash);
 }
 
 /* Doubles the table and files every position again. */
