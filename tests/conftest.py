@@ -3,16 +3,52 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import namespaces
 import pytest
 
 if TYPE_CHECKING:
     from fastapi.testclient import TestClient
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Runs what is marked ``namespace`` in a network of its own."""
+    if pyfuncitem.get_closest_marker("namespace") is None:
+        return None
+    if namespaces.INSIDE in os.environ:
+        namespaces.set_up()
+        return None
+    outcome, words = _outcomes_inside(pyfuncitem)[pyfuncitem.nodeid]
+    if outcome == "skipped":
+        pytest.skip(words)
+    if outcome != "passed":
+        pytest.fail(words, pytrace=False)
+    return True
+
+
+_INSIDE = pytest.StashKey[dict[str, tuple[str, str]]]()
+
+
+def _outcomes_inside(item: pytest.Function) -> dict[str, tuple[str, str]]:
+    """Those of all such tests of this run that share a module: a process that has begun runs them all."""
+    module = item.getparent(pytest.Module)
+    assert module is not None
+    if _INSIDE not in module.stash:
+        together = [
+            other.nodeid
+            for other in item.session.items
+            if other.getparent(pytest.Module) is module and other.get_closest_marker("namespace")
+        ]
+        with tempfile.TemporaryDirectory() as folder:
+            module.stash[_INSIDE] = namespaces.run(together, Path(folder))
+    return module.stash[_INSIDE]
 
 
 @pytest.fixture(scope="session")

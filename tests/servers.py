@@ -59,7 +59,7 @@ def _hung_up(connection: socket.socket) -> bool:
 
 
 class Server:
-    """Answers on 127.0.0.1, a thread a connection, and remembers what it was asked.
+    """Answers on 127.0.0.1, or at another address, a thread a connection, and remembers what it was asked.
 
     Attributes:
         tls: what its end of TLS is; None: it speaks plainly.
@@ -68,7 +68,14 @@ class Server:
         most: requests that were being answered at one time, for clients that had not hung up.
     """
 
-    def __init__(self, reply: bytes | Answer, *, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        reply: bytes | Answer,
+        *,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.reply = reply
         self.tls = tls
         self.requests: list[Request] = []
@@ -76,9 +83,10 @@ class Server:
         self._answering: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._connections: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", port), backlog=1024)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=family, backlog=1024)
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}/metrics"
+        self.url = f"{'https' if tls else 'http'}://{host}:{self.port}/metrics"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -151,8 +159,10 @@ def _read_request(stream: BinaryIO) -> Request | None:
 
 
 @contextmanager
-def serving(reply: bytes | Answer, *, port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
-    server = Server(reply, port=port, tls=tls)
+def serving(
+    reply: bytes | Answer, *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
+) -> Iterator[Server]:
+    server = Server(reply, host=host, port=port, tls=tls)
     try:
         yield server
     finally:

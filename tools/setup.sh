@@ -61,6 +61,7 @@ build() {
     local missing=()
     command -v gcc >/dev/null || missing+=(gcc)
     has_header stdlib.h || missing+=(libc6-dev)
+    command -v ip >/dev/null || missing+=(iproute2) # for tests in a network of their own
     has_header zlib.h || missing+=(zlib1g-dev)
     command -v curl-config >/dev/null || [ -n "${CURL_CONFIG:-}" ] || missing+=(libcurl4-openssl-dev)
     find_python >/dev/null || missing+=(python3 python3-venv python3-dev)

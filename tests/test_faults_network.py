@@ -1,0 +1,336 @@
+"""Dead name servers, dead hosts and dead networks: in a network that the test can break."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import socket
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+import namespaces
+import pytest
+from faults import (
+    SLACK,
+    check_error,
+    fetch,
+    open_files,
+    sized,
+    then_drip,
+    then_flood,
+    then_reset,
+    then_silence,
+)
+from namespaces import SILENT, names
+from servers import Answer, Request, Server, answer, eventually, serving
+
+import sglang_collect as sc
+from sglang_collect._core import Endpoint, Extract, Guard, Plan, Result, Scraper
+
+pytestmark = pytest.mark.namespace
+
+PAGE = "sglang:num_requests_running 4\n"
+PLAN = Plan(["sglang:"], {"running": Extract(["num_requests_running"])})
+RUNNING = {"running": 4.0}
+
+
+def nowhere(name: str, nth: int) -> Sequence[str] | None:
+    return SILENT
+
+
+@contextmanager
+def dropping(*hosts: str, port: int = 30000) -> Iterator[None]:
+    """Addresses at which no connection is answered: listeners whose queue is full."""
+    held = []
+    for host in hosts:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        held.append(listener)
+        listener.bind((host, port))
+        listener.listen(0)
+        for _ in range(4):
+            filler = socket.socket(family)
+            filler.setblocking(False)
+            filler.connect_ex((host, port))
+            held.append(filler)
+    time.sleep(0.05)
+    try:
+        yield
+    finally:
+        for one in held:
+            one.close()
+
+
+# ---------------------------------------------------------------------- names
+
+
+def test_a_dead_name_server_costs_the_timeout_and_not_more() -> None:
+    url = "http://sglang-1.example:30000/metrics"
+    sc.SGLangMetricsSnapshot  # noqa: B018 - what is imported late
+    with names(nowhere) as server:
+        for timeout in (0.3, 1.0):
+            started = time.monotonic()
+            with pytest.raises(sc.ScrapeTimeout) as caught:
+                sc.scrape(url, timeout=timeout)
+            seconds = time.monotonic() - started
+            check_error(caught.value, sc.ScrapeTimeout, "timeout_resolve", "not resolved", url)
+            assert timeout - 0.01 < seconds < timeout + 0.05, seconds
+        assert server.asked
+
+
+def test_lookups_that_were_given_up_are_few_and_go_away() -> None:
+    def threads() -> int:
+        with open("/proc/self/status") as status:
+            return int(next(line.split()[1] for line in status if line.startswith("Threads")))
+
+    with names(nowhere), Scraper(max_lookups=8) as scraper:
+        before, descriptors = threads(), open_files()
+        for n in range(40):
+            scraper.submit(Endpoint(f"http://s{n}.example:30000/", timeout=0.3))
+        reasons = Counter(result.error.reason for result in wait_all(scraper, 40))  # type: ignore[union-attr]
+        assert reasons == {"timeout_resolve": 40}
+        assert threads() <= before + 8
+        assert eventually(lambda: threads() <= before and open_files() <= descriptors, seconds=25)
+
+
+def test_dead_names_hold_up_nobody_else() -> None:
+    def some(name: str, nth: int) -> Sequence[str] | None:
+        return SILENT if name.startswith("dead") else ["127.0.0.1"]
+
+    with names(some), serving(answer(PAGE)) as server:
+        good = [f"http://127.0.0.1:{server.port}/{n}" for n in range(100)]
+        dead = [f"http://dead{n}.example:30000/" for n in range(100)]
+        targets = [sc.Target(url, url) for pair in zip(dead, good, strict=True) for url in pair]
+        with sc.Fleet(targets, timeout=1.0) as fleet:
+            started = time.monotonic()
+            results = fleet.scrape()
+            seconds = time.monotonic() - started
+        assert [result.error.reason for result in results[::2]] == ["timeout_resolve"] * 100  # type: ignore[union-attr]
+        assert [result.error for result in results[1::2]] == [None] * 100
+        assert max(result.elapsed for result in results[1::2]) < 0.9
+        assert seconds < 1.0 + SLACK
+
+
+def test_a_name_that_does_not_exist_is_told_from_one_that_nobody_answers_for() -> None:
+    def some(name: str, nth: int) -> Sequence[str] | None:
+        return {"empty.example": []}.get(name)
+
+    with names(some), Scraper() as scraper:
+        for host in ("gone.example", "empty.example", "256.256.256.256"):
+            url = f"http://{host}:30000/metrics"
+            result, seconds = fetch(scraper, Endpoint(url, timeout=5), PLAN)
+            check_error(result.error, sc.ConnectError, "resolve_failed", "no address", url)
+            assert seconds < 1
+
+
+@pytest.mark.parametrize("listening", ["127.0.0.1", "::1"], ids=["IPv4", "IPv6"])
+def test_a_name_with_two_addresses_is_asked_at_the_one_that_listens(listening: str) -> None:
+    with (
+        names(lambda name, nth: ["127.0.0.1", "::1"]),
+        serving(answer(PAGE), host=listening) as server,
+        Scraper() as scraper,
+    ):
+        result, seconds = fetch(scraper, Endpoint(f"http://both.example:{server.port}/", timeout=5), PLAN)
+    assert result.fold == RUNNING
+    assert seconds < 1
+
+
+@pytest.mark.parametrize("dead", [["10.9.0.1"], ["10.9.0.1", "10.9.0.3"]])
+def test_an_address_that_drops_everything_leaves_time_for_the_next(dead: list[str]) -> None:
+    with (
+        names(lambda name, nth: [*dead, "10.9.0.2"]),
+        dropping(*dead),
+        serving(answer(PAGE), host="10.9.0.2", port=30000),
+        Scraper() as scraper,
+    ):
+        result, seconds = fetch(scraper, Endpoint("http://two.example:30000/", timeout=2), PLAN)
+    assert result.error is None
+    assert result.fold == RUNNING
+    assert 0.2 < seconds < 2
+
+
+def test_a_dead_address_of_the_other_family_costs_little() -> None:
+    with (
+        names(lambda name, nth: ["fd00::9", "10.9.0.2"]),
+        dropping("::"),
+        serving(answer(PAGE), host="10.9.0.2", port=30000),
+        Scraper() as scraper,
+    ):
+        result, seconds = fetch(scraper, Endpoint("http://two.example:30000/", timeout=2), PLAN)
+    assert result.fold == RUNNING
+    assert seconds < 1
+
+
+def test_a_denied_address_among_several_is_never_connected_to() -> None:
+    addresses = ["10.9.0.2", "10.10.0.2"]
+    for order in (addresses, addresses[::-1]):
+        with (
+            names(lambda name, nth, order=order: order),  # type: ignore[misc]
+            namespaces.canary(30000) as bird,
+            Scraper(guard=Guard(["10.9.0.0/16", "two.example"])) as scraper,
+        ):
+            result, _ = fetch(scraper, Endpoint("http://two.example:30000/", timeout=2), PLAN)
+            assert {host for host, _ in bird.hits} <= {"10.9.0.2"}
+            if bird.hits:
+                assert result.error is None
+            else:
+                assert isinstance(result.error, sc.TargetRefused)
+
+
+# ------------------------------------------------------------ hosts and networks
+
+
+def test_a_host_that_drops_everything_is_a_timeout_of_the_connection() -> None:
+    url = "http://10.9.0.1:30000/metrics"
+    with dropping("10.9.0.1"), Scraper() as scraper:
+        result, seconds = fetch(scraper, Endpoint(url, timeout=0.5), PLAN)
+    check_error(result.error, sc.ScrapeTimeout, "timeout_connect", "10.9.0.1:30000", url)
+    assert 0.49 < seconds < 0.5 + SLACK
+
+
+def test_a_network_that_dies_inside_a_body_is_a_timeout_and_its_connection_is_not_used_again() -> None:
+    def half(request: Request, connection: socket.socket) -> bytes | None:
+        if len(server.requests) > 1:
+            return answer(PAGE)
+        connection.sendall(sized(PAGE[:10].encode(), length=len(PAGE)))
+        time.sleep(1.5)
+        return PAGE[10:].encode()
+
+    with serving(half) as server, Scraper() as scraper:
+        endpoint = Endpoint(server.url, timeout=0.8)
+        scraper.submit(endpoint, PLAN)
+        assert scraper.wait(0.2) == []
+        assert server.requests
+        namespaces.lift(False)
+        (result,) = scraper.wait(5)
+        namespaces.lift(True)
+        check_error(result.error, sc.ScrapeTimeout, "timeout_body", f"10 of {len(PAGE)} bytes", server.url)
+        assert result.elapsed < 0.8 + SLACK
+        result, _ = fetch(scraper, endpoint, PLAN)
+        assert result.fold == RUNNING
+        assert not result.reused
+
+
+def test_a_network_that_is_down_is_named_and_works_when_it_is_back() -> None:
+    with serving(answer(PAGE)) as server, Scraper() as scraper:
+        url = f"http://10.9.0.9:{server.port}/metrics"
+        namespaces.lift(False)
+        result, seconds = fetch(scraper, Endpoint(url, timeout=2), PLAN)
+        namespaces.lift(True)
+        check_error(result.error, sc.ConnectError, "connect_failed", "network is unreachable", url)
+        assert seconds < 1
+        result, _ = fetch(scraper, Endpoint(server.url), PLAN)
+        assert result.fold == RUNNING
+
+
+# --------------------------------------------------------------- all together
+
+TIMEOUT = 1.0
+EACH = 100
+LIMITS = sc.Limits(body_bytes=100_000)
+HEADS = b"HTTP/1.1 200 OK\r\n"
+
+AT_PORTS: dict[int, Answer | bytes] = {
+    30010: answer(PAGE),
+    30011: then_silence(b""),
+    30012: then_drip(HEADS + b"X: ", b"y", seconds=0.3),
+    30013: then_drip(sized(b"", length=1000), b"a", seconds=0.3),
+    30014: then_reset(b""),
+    30015: then_flood(HEADS + b"\r\n", b"sglang:x 1\n"),
+    30016: answer("secret", status="503 Busy"),
+}
+
+KINDS: dict[str, tuple[Callable[[int], str], str | None]] = {
+    "healthy": (lambda n: f"http://10.30.0.{n}:30010/", None),
+    "refused": (lambda n: f"http://10.30.0.{n}:30099/", "connect_failed"),
+    "dropped": (lambda n: f"http://10.9.0.1:30000/{n}", "timeout_connect"),
+    "unresolved": (lambda n: f"http://dead{n}.example:30000/", "timeout_resolve"),
+    "silent": (lambda n: f"http://10.30.0.{n}:30011/", "timeout_first_byte"),
+    "dripping headers": (lambda n: f"http://10.30.0.{n}:30012/", "timeout_first_byte"),
+    "dripping body": (lambda n: f"http://10.30.0.{n}:30013/", "timeout_body"),
+    "reset": (lambda n: f"http://10.30.0.{n}:30014/", "reset"),
+    "endless": (lambda n: f"http://10.30.0.{n}:30015/", "limit_exceeded"),
+    "busy": (lambda n: f"http://10.30.0.{n}:30016/", "http_status"),
+}
+
+
+def serve_all() -> None:
+    servers = [Server(reply, host="0.0.0.0", port=port) for port, reply in AT_PORTS.items()]
+    while servers:
+        time.sleep(1)
+
+
+@contextmanager
+def all_servers() -> Iterator[None]:
+    """The servers of AT_PORTS, in a process of their own."""
+    process = multiprocessing.get_context("fork").Process(target=serve_all, daemon=True)
+    process.start()
+
+    def answers() -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", max(AT_PORTS))):
+            return True
+        return False
+
+    try:
+        assert eventually(answers)
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+def test_a_thousand_targets_with_a_tenth_in_each_of_nine_faults_end_in_time() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(8192, hard)), hard))
+    targets = [
+        sc.Target(f"{kind} {n}", url(n)) for n in range(1, EACH + 1) for kind, (url, _) in KINDS.items()
+    ]
+    assert len(targets) == 1000
+    with (
+        all_servers(),
+        names(nowhere),
+        dropping("10.9.0.1"),
+        sc.Fleet(timeout=TIMEOUT, limits=LIMITS) as fleet,
+    ):
+        for target in targets[:: len(KINDS)]:
+            fleet.add(target)
+        alone = fleet.scrape()
+        for n, target in enumerate(targets):
+            if n % len(KINDS):
+                fleet.add(target)
+        started = time.monotonic()
+        results = fleet.scrape()
+        seconds = time.monotonic() - started
+    assert len(results) == 1000
+    for kind, (_, expected) in KINDS.items():
+        mine = [result for result in results if result.target.instance_id.startswith(kind + " ")]
+        reasons = Counter(sc_reason(result.error) for result in mine)
+        assert reasons == {expected: EACH}, (kind, reasons)
+    healthy = [result.elapsed for result in results if result.error is None]
+    before = [result.elapsed for result in alone]
+    print(f"{seconds:.3f} s; healthy p99 {p99(healthy):.3f} s, {p99(before):.3f} s by themselves")
+    assert seconds < TIMEOUT + 0.2 + SLACK
+    assert p99(healthy) < TIMEOUT
+
+
+def sc_reason(error: Exception | None) -> str | None:
+    if isinstance(error, sc.LimitExceeded):
+        return "limit_exceeded"
+    return getattr(error, "reason", None)
+
+
+def p99(values: list[float]) -> float:
+    return statistics.quantiles(values, n=100)[-1]
+
+
+def wait_all(scraper: Scraper, n: int) -> list[Result]:
+    results: list[Result] = []
+    while len(results) < n:
+        results += scraper.wait(30)
+    return results
