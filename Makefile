@@ -13,7 +13,7 @@ CORE_FILES := setup.py $(wildcard csrc/*/*)
 JOBS := -j2 -k -Otarget
 CTEST := $(MAKE) -f tools/ctest.mk $(JOBS)
 
-.PHONY: help demo test test-c test-py check check-rest format format-check lint types test-c-sanitized \
+.PHONY: help demo top-demo test test-c test-py check check-rest format format-check lint types test-c-sanitized \
         test-py-sanitized generated package bench setup clean fuzz fuzz-replay drift drift-pinned
 
 help: ## this list
@@ -21,6 +21,9 @@ help: ## this list
 
 demo: setup ## a simulated SGLang server, scraped: the snapshot and its truth
 	@$(PY) -m sglang_collect demo
+
+top-demo: setup ## a live screen of simulated servers
+	@$(PY) -m sglang_collect top --demo
 
 test: test-c test-py ## C tests and pytest
 

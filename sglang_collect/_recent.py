@@ -19,7 +19,7 @@ from ._answers import sentence
 from .aggregate import combined
 from .catalog import Reading, Value, sglang_fields
 from .groups import NATIVE_GROUPS, finite
-from .window import Difference
+from .window import LATENCIES, Difference
 
 if TYPE_CHECKING:
     from ._result import ScrapeResult
@@ -31,14 +31,6 @@ _KEPT_EVERY = 15.0  # seconds between two readings that are kept
 _POINTS = 300  # of a chart
 _APART = 0.9  # seconds between two points, at least
 _RATE_OVER = 10.0  # seconds
-
-_LATENCIES = {
-    "time_to_first_token": "time_to_first_token_seconds",
-    "inter_token": "inter_token_latency_seconds",
-    "end_to_end": "e2e_request_latency_seconds",
-    "queue_time": "queue_time_seconds",
-}
-"""The histograms, by their names in ``SGLangLatency``."""
 
 _IN_ROWS = ("time_to_first_token", "inter_token")
 
@@ -167,7 +159,7 @@ class Recent:
                     "minute": _buckets(self._minute.difference.histogram(metric) if self._minute else None),
                     "lifetime": _buckets(reading.histogram(metric)),
                 }
-                for name, metric in _LATENCIES.items()
+                for name, metric in LATENCIES.items()
             },
         }
 
@@ -194,7 +186,7 @@ class _Points:
         else:
             self.begin_again()
         for name in _IN_ROWS:
-            p50, p95 = _quantiles(minute.difference.histogram(_LATENCIES[name]) if minute else None)
+            p50, p95 = _quantiles(minute.difference.histogram(LATENCIES[name]) if minute else None)
             values |= {f"{name}_p50": p50, f"{name}_p95": p95}
         for name, column in self._columns.items():
             value = values.get(name)

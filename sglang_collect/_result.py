@@ -148,6 +148,10 @@ class ScrapeResult:
         """Size of the page after decompression, in bytes; 0 where the scrape failed."""
         return self._last.body_bytes if self.up and self._last is not None else 0
 
+    def _kept(self) -> Good | None:
+        """What is worth keeping of a good scrape for later windows; None where it failed."""
+        return self._last.without_page() if self.up and self._last is not None else None
+
     def _fold_within(self, max_age: float) -> _core.Fold | None:
         """The fold of a good scrape that is no older than this, in seconds."""
         age = self.age

@@ -1,8 +1,8 @@
-"""The command line: ``sglang-collect scrape | fleet | simulate | serve | demo``.
+"""The command line: ``sglang-collect scrape | fleet | top | simulate | serve | demo``.
 
 Exit codes: 0; 1 for an expected failure, told in one line on stderr with a hint where one helps; 2 for bad
-usage; 130 after Ctrl-C. ``simulate``, ``serve`` and ``fleet`` without ``--once`` are meant to be ended by
-SIGINT or SIGTERM, and then exit with 0. Whatever a command does not need is not imported.
+usage; 130 after Ctrl-C. ``simulate``, ``serve``, and without ``--once`` ``fleet`` and ``top`` are meant
+to be ended by SIGINT or SIGTERM, and then exit with 0. Whatever a command does not need is not imported.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ._version import __version__
 from .errors import ConnectError, HTTPStatusError, SGLangCollectError, TLSError
 from .options import DEFAULT_TIMEOUT, endpoint_url
+from .top import SORTS
 
 if TYPE_CHECKING:
-    from .fleet import Fleet, ScrapeResult
+    from .fleet import Fleet, ScrapeResult, Target
     from .models import SGLangMetricsSnapshot
 
 __all__ = ["main"]
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("sglang_collect"):
             raise
-        extra = "api" if args.command == "serve" else "cli"
+        extra = "top" if error.name == "textual" else "api" if args.command == "serve" else "cli"
         return _complain(args, _Failure(f"{error.name} is not installed: pip install '{_PROGRAM}[{extra}]'"))
     except KeyboardInterrupt:
         return 130
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_scrape(commands)
     _add_fleet(commands)
+    _add_top(commands)
     _add_simulate(commands)
     _add_serve(commands)
     demo = commands.add_parser(
@@ -158,6 +160,16 @@ def _add_fleet(commands: Any) -> None:
         "exit code 1 where one failed.",
     )
     add = fleet.add_argument
+    _add_targets(add)
+    add("--interval", type=float, default=5.0, metavar="S", help="seconds between two scrapes (%(default)s)")
+    add("--once", action="store_true", help="scrape each target once")
+    add("--json", action="store_true", help="print lines of JSON on a terminal too")
+    _add_how_to_ask(add)
+    fleet.set_defaults(run=_fleet, usage_error=fleet.error)
+
+
+def _add_targets(add: Callable[..., object]) -> None:
+    """The options that ``_fleet_of`` reads, ``_how_to_ask`` and the interval excepted."""
     add("targets", nargs="*", type=endpoint_url, metavar="TARGET", help="host:port, or the URL of a page")
     add(
         "--file-sd",
@@ -173,11 +185,45 @@ def _add_fleet(commands: Any) -> None:
         metavar="URL",
         help="service that answers with targets, as Prometheus' http_sd asks it",
     )
-    add("--interval", type=float, default=5.0, metavar="S", help="seconds between two scrapes (%(default)s)")
-    add("--once", action="store_true", help="scrape each target once")
-    add("--json", action="store_true", help="print lines of JSON on a terminal too")
+
+
+def _add_top(commands: Any) -> None:
+    top = commands.add_parser(
+        "top",
+        help="watch many servers on a live screen",
+        description="Shows many SGLang servers on a terminal, live: a row for each, sparklines, and one of "
+        "them in depth. '?' shows the keys, 'q' ends it. With --once it reads each server twice, an interval "
+        "apart, prints the table and ends, with exit code 1 where one failed. '–' is a value that a page has "
+        "not.",
+    )
+    add = top.add_argument
+    _add_targets(add)
+    add("--demo", action="store_true", help="start simulated servers, and show these too")
+    add("--interval", type=float, default=1.0, metavar="S", help="seconds between two scrapes (%(default)s)")
+    add(
+        "--window",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="seconds that rates, hit rates and latencies are of (%(default)s)",
+    )
+    add("--once", action="store_true", help="print the table and end; on pipes too, and without textual")
+    add(
+        "--sort",
+        choices=SORTS,
+        default=SORTS[0],
+        metavar="COLUMN",
+        help=f"sort by {', '.join(SORTS)} (%(default)s: their order)",
+    )
+    add("--reverse", action="store_true", help="sort the other way round")
+    add(
+        "--filter",
+        default="",
+        metavar="WORDS",
+        help="only servers whose name, URL, labels, models or state have these words",
+    )
     _add_how_to_ask(add)
-    fleet.set_defaults(run=_fleet, usage_error=fleet.error)
+    top.set_defaults(run=_top, usage_error=top.error)
 
 
 def _add_simulate(commands: Any) -> None:
@@ -329,13 +375,19 @@ def _show(snapshot: SGLangMetricsSnapshot, *, as_json: bool) -> None:
 
 
 def _fleet(args: argparse.Namespace) -> int:
+    with _fleet_of(args) as fleet:
+        return _sweep(fleet, args) if args.once else _watch(fleet, args)
+
+
+def _fleet_of(args: argparse.Namespace, more: Sequence[Target] = ()) -> Fleet:
+    """The fleet of the targets that were given or are found, and of some more."""
     from .collector import _host_port
     from .discovery import FileSD, HttpSD
     from .fleet import Fleet, Target, check_interval
 
     try:
         sources = [*map(FileSD, args.file_sd), *(HttpSD(url, timeout=args.timeout) for url in args.http_sd)]
-        targets = [Target(_host_port(url), url) for url in args.targets]
+        targets = [*(Target(_host_port(url), url) for url in args.targets), *more]
         fleet = Fleet(targets, discovery=sources, **_how_to_ask(args))
         check_interval(args.interval)
     except SGLangCollectError:
@@ -350,8 +402,7 @@ def _fleet(args: argparse.Namespace) -> int:
         raise _Failure(str(error)) from None
     if not targets and not found:
         raise _Failure("no targets were found")
-    with fleet:
-        return _sweep(fleet, args) if args.once else _watch(fleet, args)
+    return fleet
 
 
 def _sweep(fleet: Fleet, args: argparse.Namespace) -> int:
@@ -378,6 +429,38 @@ def _watch(fleet: Fleet, args: argparse.Namespace) -> int:
             else:
                 show()
     return 0
+
+
+def _top(args: argparse.Namespace) -> int:
+    from .top.rows import Board, View
+
+    if not 0.01 <= args.window <= 3600:
+        _bad_usage(args, "a window is 0.01 to 3600 seconds")
+    view = View(args.sort, args.reverse, tuple(args.filter.lower().split()))
+    if not args.once:
+        import textual  # noqa: F401  what is missing is told before servers are asked
+
+        if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+            raise _Failure(
+                "the screen needs a terminal. Hint: --once prints the table, 'fleet' lines of JSON"
+            )
+    with contextlib.ExitStack() as stack:
+        more = []
+        if args.demo:
+            from .top.demo import simulated
+
+            more = stack.enter_context(simulated())
+        fleet = stack.enter_context(_fleet_of(args, more))
+        if not args.once:
+            from .top.app import run
+
+            return run(fleet, interval=args.interval, window=args.window, view=view)
+        from .top.plain import read_twice, write_board
+
+        board = Board(fleet, interval=args.interval, window=args.window)
+        read_twice(fleet, board)
+        write_board(board, view, sys.stdout)
+        return 0 if all(row.up for row in board.rows) else 1
 
 
 def _wants_json(args: argparse.Namespace) -> bool:

@@ -20,7 +20,15 @@ from .models import reading_of
 if TYPE_CHECKING:
     from .models import SGLangMetricsSnapshot
 
-__all__ = ["Difference", "SGLangWindow", "between"]
+__all__ = ["LATENCIES", "Difference", "SGLangWindow", "between", "window_of"]
+
+LATENCIES = {
+    "time_to_first_token": "time_to_first_token_seconds",
+    "inter_token": "inter_token_latency_seconds",
+    "end_to_end": "e2e_request_latency_seconds",
+    "queue_time": "queue_time_seconds",
+}
+"""The histograms that distributions are of, by their names in ``SGLangLatency``."""
 
 
 class SGLangWindow(Model):
@@ -193,7 +201,12 @@ def between(earlier: SGLangMetricsSnapshot, later: SGLangMetricsSnapshot) -> SGL
     seconds = (later.timestamp - earlier.timestamp).total_seconds()
     if seconds <= 0:
         raise ValueError(f"not in order of time: {earlier.timestamp} is not before {later.timestamp}")
-    difference = Difference(now, before)
+    return window_of(Difference(now, before), seconds)
+
+
+def window_of(difference: Difference, seconds: float) -> SGLangWindow:
+    """The window of what came in so many seconds."""
+    now, before = Reading(difference.fold), difference.earlier
     notes = difference.restarts
     if not difference.restarted:
         notes = [
@@ -214,9 +227,6 @@ def between(earlier: SGLangMetricsSnapshot, later: SGLangMetricsSnapshot) -> SGL
         generation_tokens_per_second=rate(sglang_fields.generation_tokens(difference)),
         cache_hit_rate=sglang_fields.hit_ratio(difference),
         latency=SGLangLatency(
-            time_to_first_token=_distribution(difference.histogram("time_to_first_token_seconds")),
-            inter_token=_distribution(difference.histogram("inter_token_latency_seconds")),
-            end_to_end=_distribution(difference.histogram("e2e_request_latency_seconds")),
-            queue_time=_distribution(difference.histogram("queue_time_seconds")),
+            **{name: _distribution(difference.histogram(metric)) for name, metric in LATENCIES.items()}
         ),
     )

@@ -37,6 +37,8 @@ import pytest
 import yaml
 from servers import unused_port
 
+from sglang_collect.cli import _parser
+
 if TYPE_CHECKING:
     from sglang_collect.simulator import Simulator
 
@@ -239,6 +241,12 @@ def _problem_of(words: list[str]) -> str:
         return ", ".join(
             word for word in arguments[1:] if word.startswith("--") and word not in text + "--inplace --force"
         )
+    if program.endswith("sglang-collect"):
+        try:
+            _parser().parse_args(arguments)
+        except SystemExit:
+            return "bad usage"
+        return ""
     if program.startswith("tools/"):
         return "" if (ROOT / program).is_file() else "no such script"
     return "a command that no test knows: make it a console block"

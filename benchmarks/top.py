@@ -1,0 +1,186 @@
+"""What `sglang-collect top` costs: CPU time of its process while it shows many servers on a terminal.
+
+Servers are one process on a loopback port, each target a path of it, with the pages of a simulated server,
+one second of its life a scrape. The screen runs in a pseudo-terminal that is read and thrown away.
+
+    python benchmarks/top.py [--targets 10 500] [--interval 1] [--seconds 20] [--bytes 60000] [--size 80x24]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import json
+import os
+import platform
+import pty
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import ClassVar
+
+from sglang_collect.simulator import LoadModel, render_page
+
+_LIVES = 60  # pages, then a server begins again
+_WARM_UP = 5.0  # seconds that are not counted: start, imports, first scrapes
+
+
+# -------------------------------------------------------------------------------------------------- server
+
+
+def make_pages(size: int) -> list[bytes]:
+    """Pages, a second apart, of a simulated server with as many ranks as make them this large."""
+    for dp in range(1, 200):
+        model = LoadModel(dp=dp, load=0.9)
+        model.step(60)
+        pages = [render_page(model)]
+        if len(pages[0]) >= size:
+            while len(pages) < _LIVES:
+                model.step(1)
+                pages.append(render_page(model))
+            return pages
+    raise AssertionError("no page is that large")
+
+
+class Pages(asyncio.Protocol):
+    """Answers each path with its next page."""
+
+    pages: list[bytes]
+    asked: ClassVar[Counter[bytes]] = Counter()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.received = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        while b"\r\n\r\n" in self.received:
+            request, _, self.received = self.received.partition(b"\r\n\r\n")
+            path = request.split(b" ", 2)[1]
+            body = self.pages[self.asked[path] % _LIVES]
+            self.asked[path] += 1
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: %d\r\n\r\n"
+            self.transport.write(head % len(body) + body)
+
+
+async def serve(size: int) -> None:
+    """Serves until it is ended; prints port and page size first."""
+    Pages.pages = make_pages(size)
+    server = await asyncio.get_running_loop().create_server(Pages, "127.0.0.1", 0, backlog=4096)
+    print(server.sockets[0].getsockname()[1], len(Pages.pages[0]), flush=True)
+    await server.serve_forever()
+
+
+@contextmanager
+def serving(size: int) -> Iterator[tuple[int, int]]:
+    """A server in a process of its own; its port, and the size of its pages."""
+    command = [sys.executable, __file__, "--serve", "--bytes", str(size)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        port, length = map(int, server.stdout.readline().split())
+        try:
+            yield port, length
+        finally:
+            server.terminate()
+
+
+# -------------------------------------------------------------------------------------------------- screen
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process, its threads included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_mib(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def measure(targets: str, args: argparse.Namespace, *, sort: str) -> tuple[float, float, float]:
+    """Parts of a core, kB a second written to the terminal, and MiB of memory."""
+    columns, rows = map(int, args.size.split("x"))
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    command = [
+        *(sys.executable, "-m", "sglang_collect", "top", "--file-sd", targets),
+        *("--interval", str(args.interval), "--sort", sort),
+    ]
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment)
+    os.close(slave)
+    written = 0
+
+    def read() -> None:
+        nonlocal written
+        with suppress(OSError):
+            while data := os.read(master, 65536):
+                written += len(data)
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        time.sleep(_WARM_UP)
+        began, spent, sent = time.monotonic(), cpu_seconds(process.pid), written
+        time.sleep(args.seconds)
+        seconds = time.monotonic() - began
+        used, told = cpu_seconds(process.pid) - spent, written - sent
+        return used / seconds, told / seconds / 1000, resident_mib(process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+        os.close(master)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--targets", type=int, nargs="+", default=[10, 500], metavar="N")
+    parser.add_argument("--interval", type=float, default=1.0)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--bytes", type=int, default=60_000, help="size of a page, at least")
+    parser.add_argument("--size", default="80x24", help="of the terminal")
+    parser.add_argument("--sort", nargs="+", default=["target", "running", "ttft-p95"])
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve:
+        asyncio.run(serve(args.bytes))
+        return
+    print("python", os.path.relpath(__file__), *sys.argv[1:])
+    print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs, a terminal of {args.size}")
+    with serving(args.bytes) as (port, size), tempfile.TemporaryDirectory() as folder:
+        print(f"pages of {size:,} bytes, every {args.interval:g} s; {args.seconds:g} s each")
+        for n in args.targets:
+            file = Path(folder) / f"{n}.json"
+            file.write_text(
+                json.dumps(
+                    [
+                        {
+                            "targets": [f"127.0.0.1:{port}"],
+                            "labels": {"__metrics_path__": f"/{k}", "instance": f"sglang-{k:03}"},
+                        }
+                        for k in range(n)
+                    ]
+                )
+            )
+            for sort in args.sort:
+                core, written, memory = measure(str(file), args, sort=sort)
+                print(
+                    f"{n:5} targets, sorted by {sort:10}{core:7.1%} of a core, "
+                    f"{written:6.1f} kB/s to the terminal, {memory:6.0f} MiB"
+                )
+
+
+if __name__ == "__main__":
+    main()
