@@ -242,7 +242,7 @@ async def test_a_click_on_a_heading_sorts_and_another_turns_it_round() -> None:
     with serving(lambda request, _: answer(page.format(request.path.rpartition("/")[2]))) as server:
         targets = [target(name, f"{server.url}/{n}") for name, n in (("b", 5), ("a", 7), ("c", 6))]
         async with showing(*targets, target("gone", dead())) as shown:
-            await shown.until(lambda: shown.app.board.totals().states["up"] == 3)
+            await shown.until(lambda: shown.app.board.totals().states["up"] == 3 and "RUN" in shown.lines[2])
             place = shown.lines[2].index("RUN")
             await shown.pilot.click("#fleet", offset=(place, 1))
             await shown.until(lambda: shown.names == ["a", "c", "b", "gone"])
