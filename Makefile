@@ -58,7 +58,7 @@ test-py: setup ## pytest; PYTEST="-k guard" narrows it
 test-c-sanitized: .venv/.analysers ## the core under ASan and UBSan, TSan, valgrind
 	@$(CTEST) FLAVOUR=asan
 	@$(CTEST) FLAVOUR=portable TESTS="parse plan repeat steady"
-	@$(CTEST) FLAVOUR=tsan TESTS="scrape pool poller"
+	@$(CTEST) FLAVOUR=tsan TESTS="scrape lesson pool poller"
 	@$(CTEST) FLAVOUR=valgrind
 
 test-py-sanitized: setup ## pytest with the extension under ASan and UBSan, and the coverage of the package

@@ -8,7 +8,7 @@
 #define _DEFAULT_SOURCE 1 /* inet_pton */
 #define _DARWIN_C_SOURCE 1
 
-#include "http.h"
+#include "lesson.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -436,7 +436,7 @@ void sgc_endpoint_free(sgc_endpoint *endpoint)
 {
     if (!endpoint || atomic_fetch_sub_explicit(&endpoint->refs, 1, memory_order_acq_rel) > 1)
         return;
-    sgc_steady_free(atomic_load(&endpoint->steady));
+    sgc__lesson_free(atomic_load(&endpoint->lesson));
     curl_url_cleanup(endpoint->url);
     curl_slist_free_all(endpoint->headers);
     sgc__release(endpoint);

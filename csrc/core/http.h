@@ -17,14 +17,16 @@
 
 enum { SGC__HOST_SIZE = 256 };
 
+typedef struct sgc__lesson sgc__lesson;
+
 /* Immutable but for its counters. Text is NUL-terminated; NULL: not given. */
 struct sgc_endpoint {
     atomic_uint refs;
-    atomic_uint slot;             /* which of a scraper's handles was last set up for it: a guess */
-    atomic_size_t body;           /* bytes of its last body */
-    _Atomic(sgc_steady *) steady; /* what its pages taught; whoever folds one takes it out meanwhile */
-    atomic_bool folded;           /* at least one page was: worth learning the next */
-    CURLU *url;                   /* parsed once; libcurl copies it and never writes to it */
+    atomic_uint slot;              /* which of a scraper's handles was last set up for it: a guess */
+    atomic_size_t body;            /* bytes of its last body */
+    _Atomic(sgc__lesson *) lesson; /* what its pages taught; whoever folds one takes it out meanwhile */
+    atomic_bool folded;            /* at least one page was: worth learning the next */
+    CURLU *url;                    /* parsed once; libcurl copies it and never writes to it */
     struct curl_slist *headers;
     char host[SGC__HOST_SIZE]; /* as libcurl normalised it; IPv6 in brackets */
     uint16_t port;

@@ -5,7 +5,7 @@
 #ifndef SGC_PENDING_H
 #define SGC_PENDING_H
 
-#include "http.h"
+#include "lesson.h"
 
 /* A node of a circular list, inside what is listed. A list is a node too. */
 typedef struct sgc__link {
@@ -78,7 +78,7 @@ void sgc__transfer_free(sgc__transfer *transfer);
 
 /* Moves the body out of a good answer into the result, and reads it where there
  * is a plan. */
-void sgc__transfer_take(sgc__transfer *transfer, sgc__answer *answer);
+void sgc__transfer_take(sgc__transfer *transfer, sgc__answer *answer, sgc__lessons *lessons);
 
 /* Transfers by id. */
 typedef struct sgc__roster {

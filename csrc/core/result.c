@@ -72,29 +72,7 @@ void sgc_result_free(sgc_result *result)
 
 /* ------------------------------------------------------------------ reading */
 
-/* Folds a page of the endpoint: the first alone, the others by what the one
- * before taught. Two at once from one endpoint do not wait for each other. */
-static sgc_status fold_page(sgc_endpoint *endpoint, sgc_plan *plan, const sgc_result *result,
-                            const sgc_options *options, sgc_fold **fold, sgc_error *err)
-{
-    sgc_steady *steady = atomic_exchange(&endpoint->steady, NULL);
-    sgc_status status = SGC_OK;
-
-    if (steady && sgc_steady_plan(steady) != plan) {
-        sgc_steady_free(steady);
-        steady = NULL;
-    }
-    if (!steady && !atomic_exchange(&endpoint->folded, true))
-        return sgc_plan_fold(plan, result->body, result->body_len, options, fold, err);
-    if (!steady)
-        status = sgc_steady_new(plan, &steady, err);
-    if (status == SGC_OK)
-        status = sgc_steady_fold(steady, result->body, result->body_len, options, fold, err);
-    sgc_steady_free(atomic_exchange(&endpoint->steady, steady));
-    return status;
-}
-
-static void read_page(sgc__transfer *transfer)
+static void read_page(sgc__transfer *transfer, sgc__lessons *lessons)
 {
     sgc_result *result = transfer->result;
     sgc_options options;
@@ -104,7 +82,8 @@ static void read_page(sgc__transfer *transfer)
     sgc_options_init(&options);
     options.format = result->format;
     options.limits = transfer->endpoint->limits;
-    status = fold_page(transfer->endpoint, transfer->plan, result, &options, &result->fold, &err);
+    status = sgc__lessons_fold(lessons, transfer->endpoint, transfer->plan, result->body, result->body_len,
+                               &options, &result->fold, &err);
     if (status == SGC_OK)
         return;
     if (status == SGC_NOMEM)
@@ -120,7 +99,7 @@ static void read_page(sgc__transfer *transfer)
     result->body_len = 0;
 }
 
-void sgc__transfer_take(sgc__transfer *transfer, sgc__answer *answer)
+void sgc__transfer_take(sgc__transfer *transfer, sgc__answer *answer, sgc__lessons *lessons)
 {
     sgc_result *result = transfer->result;
 
@@ -130,5 +109,5 @@ void sgc__transfer_take(sgc__transfer *transfer, sgc__answer *answer)
     sgc__buf_init(&answer->body, 0);
     atomic_store_explicit(&transfer->endpoint->body, result->body_len, memory_order_relaxed);
     if (transfer->plan && !transfer->endpoint->json)
-        read_page(transfer);
+        read_page(transfer, lessons);
 }

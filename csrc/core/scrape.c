@@ -45,6 +45,7 @@ typedef struct hub {
     sgc__heap deadlines;
     sgc__handles handles;
     sgc__lookups lookups;
+    sgc__lessons lessons;
 } hub;
 
 struct sgc_scraper {
@@ -93,6 +94,7 @@ static void hub_free(hub *hub)
     sgc__release(hub->deadlines.items);
     sgc__release(hub->roster.buckets);
     sgc__release(hub->lookups.gone);
+    sgc__lessons_free(&hub->lessons);
     pthread_mutex_destroy(&hub->lock);
     sgc__release(hub);
 }
@@ -326,7 +328,7 @@ static void finish(hub *hub, sgc__transfer *transfer, bool whole)
     note(transfer, &handle->http, whole);
     remember(hub, handle, whole, sgc__now());
     if (transfer->result->failure.reason == SGC_REASON_NONE)
-        sgc__transfer_take(transfer, &handle->http.answer);
+        sgc__transfer_take(transfer, &handle->http.answer, &hub->lessons);
     sgc__http_release(&handle->http, whole);
     sgc__handles_give(&hub->handles, handle);
     transfer->handle = NULL;

@@ -370,6 +370,10 @@ sgc_status sgc_steady_new(sgc_plan *plan, sgc_steady **steady, sgc_error *err); 
 void sgc_steady_free(sgc_steady *steady);
 sgc_status sgc_steady_fold(sgc_steady *steady, const char *data, size_t len, const sgc_options *options,
                            sgc_fold **fold, sgc_error *err);
+/* The same where the page has known lines; else *fold stays NULL, and nothing is
+ * learned. */
+sgc_status sgc_steady_try(sgc_steady *steady, const char *data, size_t len, const sgc_options *options,
+                          sgc_fold **fold, sgc_error *err);
 /* Whether the last page was one of known lines; and the plan it was made for. */
 bool sgc_steady_hit(const sgc_steady *steady);
 const sgc_plan *sgc_steady_plan(const sgc_steady *steady);

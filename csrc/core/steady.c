@@ -267,18 +267,25 @@ static bool asked_alike(const sgc_options *a, const sgc_options *b)
            memcmp(&a->limits, &b->limits, sizeof a->limits) == 0;
 }
 
-sgc_status sgc_steady_fold(sgc_steady *steady, const char *data, size_t len, const sgc_options *options,
-                           sgc_fold **out, sgc_error *err)
+sgc_status sgc_steady_try(sgc_steady *steady, const char *data, size_t len, const sgc_options *options,
+                          sgc_fold **out, sgc_error *err)
 {
     *out = NULL;
     steady->hit = false;
-    if (steady->learned && asked_alike(&steady->asked, options) && len <= options->limits.body_bytes) {
-        sums_reset(steady);
-        if (page_match(steady, data, len)) {
-            steady->hit = true;
-            *out = sgc__folder_finish(&steady->folder);
-            return *out ? SGC_OK : sgc__fail_memory(err);
-        }
-    }
-    return learn(steady, data, len, options, out, err);
+    if (!steady->learned || !asked_alike(&steady->asked, options) || len > options->limits.body_bytes)
+        return SGC_OK;
+    sums_reset(steady);
+    if (!page_match(steady, data, len))
+        return SGC_OK;
+    steady->hit = true;
+    *out = sgc__folder_finish(&steady->folder);
+    return *out ? SGC_OK : sgc__fail_memory(err);
+}
+
+sgc_status sgc_steady_fold(sgc_steady *steady, const char *data, size_t len, const sgc_options *options,
+                           sgc_fold **out, sgc_error *err)
+{
+    sgc_status status = sgc_steady_try(steady, data, len, options, out, err);
+
+    return status != SGC_OK || *out ? status : learn(steady, data, len, options, out, err);
 }
