@@ -14,7 +14,7 @@ JOBS := -j2 -k -Otarget
 CTEST := $(MAKE) -f tools/ctest.mk $(JOBS)
 
 .PHONY: help demo top-demo test test-c test-py check check-rest format format-check lint types test-c-sanitized \
-        test-py-sanitized generated package bench setup clean fuzz fuzz-replay drift drift-pinned
+        test-py-sanitized generated package bench setup clean docs fuzz fuzz-replay drift drift-pinned
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ test: test-c test-py ## C tests and pytest
 
 check: test check-rest ## everything that has to hold before a commit
 
-check-rest: format-check lint types test-c-sanitized fuzz test-py-sanitized package drift-pinned
+check-rest: format-check lint types test-c-sanitized fuzz test-py-sanitized package drift-pinned docs
 
 # ------------------------------------------------------------------- set-up
 
@@ -85,8 +85,12 @@ types: setup ## mypy and pyright, and the stub of the extension against the exte
 	@$(PY) -m pyright
 	@$(PY) -m mypy.stubtest sglang_collect._core
 
-generated: setup ## rewrites what scripts write: tables, golden pages, docs/metrics.md
+generated: setup ## rewrites what scripts write: tables, golden pages, pages of docs/
 	@for script in tools/make_*.py; do $(PY) $$script; done
+
+docs: setup ## the site of docs/ in build/site, without a warning
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict
+	@$(PY) tools/check_site.py build/site
 
 package: setup ## an sdist, a wheel from it, and the wheel at work
 	@tools/package.sh

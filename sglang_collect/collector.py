@@ -95,8 +95,6 @@ def scrape(
 class SGLangCollector:
     """Reads metrics pages of SGLang servers without blocking the event loop.
 
-    ::
-
         async with SGLangCollector(timeout=10) as collector:
             snapshot = await collector.collect(instance_id="sglang-001", endpoint="http://host:30000/metrics")
 

@@ -183,12 +183,11 @@ def _parsed(text: bytes, is_yaml: bool) -> object:
 
 
 class HttpSD(Discovery):
-    """A service that answers with groups, as JSON.
+    """A service that answers with groups, as JSON. The options not explained here are those of ``scrape``.
 
     Args:
         url: the whole URL.
         refresh: seconds from one request to the next.
-        timeout, headers, bearer_token, basic_auth, ca_file, client_cert, verify: as for ``scrape``.
 
     Raises:
         ValueError, TargetRefused, TLSError: as for ``Fleet``.
@@ -254,7 +253,8 @@ class DnsSD(Discovery):
     Args:
         name: the name to look up.
         port: of every server.
-        scheme, path: of their metrics pages.
+        scheme: of their metrics pages.
+        path: of their metrics pages.
         refresh: seconds from one look-up to the next.
         resolve: gives the addresses of a name, in the place of the system's resolver.
     """

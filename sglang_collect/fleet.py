@@ -73,8 +73,6 @@ def check_interval(interval: float) -> None:
 class Fleet:
     """Reads the metrics pages of many SGLang servers, with one thread or a few for all of them.
 
-    ::
-
         with sc.Fleet([sc.Target("sglang-001", "http://host:30000/metrics"), ...], timeout=2.0) as fleet:
             results = fleet.scrape()
             for results in fleet.watch(interval=1.0): ...  # or async for
@@ -83,10 +81,10 @@ class Fleet:
     of sweeps and watches go on at once: where two want a target at the same time, they share the scrape. A
     forked child goes on with connections of its own, and new watches.
 
+    The options that are not explained here are those of ``scrape``; a target may have options of its own.
+
     Args:
         targets: the servers, each with a name of its own.
-        timeout, headers, bearer_token, basic_auth, ca_file, client_cert, verify, limits, guard: as for
-            ``scrape``. A target may have options of its own.
         max_connections: open at once; what is over that waits, within its timeout.
         scrapers: threads that move bytes and read pages. One serves thousands of targets; several are for
             machines with cores to spare.

@@ -94,7 +94,7 @@ def _without_indent(text: str, indent: str) -> str:
 
 
 def commands_of(block: Block) -> list[Command]:
-    """The commands of a console block; a line that follows a backslash at an end is a part of the command."""
+    """The commands of a console block; a line goes on after a backslash, and with ``>`` as a shell asks."""
     found: list[Command] = []
     lines = iter(enumerate(block.text.splitlines(keepends=True), block.line))
     for number, line in lines:
@@ -103,6 +103,8 @@ def commands_of(block: Block) -> list[Command]:
             while text.endswith("\\\n"):
                 text += next(lines)[1]
             found.append(Command(text.rstrip("\n"), "", number))
+        elif line.startswith("> ") and found and not found[-1].answer:
+            found[-1] = found[-1]._replace(text=f"{found[-1].text}\n{line[2:].rstrip()}")
         else:
             assert found, f"line {number + 1}: an answer to no command"
             found[-1] = found[-1]._replace(answer=found[-1].answer + line)
@@ -294,7 +296,7 @@ class Shell:
         self._bash.communicate()
 
     def run(self, command: str, *, lines: int) -> str:
-        """What a command answers; one that goes on has answered once there are so many lines."""
+        """What a command answers, its last line ended; one that goes on has answered with so many lines."""
         assert self._bash.stdin is not None
         self._bash.stdin.write(f"{command}\necho '{self._END}'\n".encode())
         self._bash.stdin.flush()
@@ -302,10 +304,10 @@ class Shell:
         answer = ""
         ended = False
         for line in self._lines(command):
-            if line == f"{self._END}\n":
-                ended = True
-            else:
-                answer += line
+            rest = line.removesuffix(f"{self._END}\n")
+            ended = ended or rest != line
+            if rest:
+                answer += rest if rest == line else f"{rest}\n"
             if ended and (not goes_on or answer.count("\n") >= lines):
                 return answer
         raise AssertionError(f"the shell has ended: {command}")

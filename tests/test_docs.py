@@ -1,18 +1,26 @@
-"""The page of fields and metrics says what the catalogue says."""
+"""The pages that are written by a script say what their sources say."""
 
 from __future__ import annotations
 
 import pytest
 from tools_of import ROOT, load_tool
 
+from sglang_collect import _core
 from sglang_collect.catalog.sglang import METRICS
 from sglang_collect.catalog.sglang_fields import FIELDS
 
-FILE = ROOT / "docs" / "metrics.md"
+FOLDER = ROOT / "docs"
+FILE = FOLDER / "metrics.md"
 
 
-def test_the_page_is_what_the_catalogue_gives() -> None:
-    assert load_tool("make_docs").page() == FILE.read_text(encoding="utf-8"), "run tools/make_docs.py"
+@pytest.mark.parametrize("name", ["metrics.md", "errors.md"])
+def test_the_page_is_what_its_source_gives(name: str) -> None:
+    written = load_tool("make_docs").PAGES[name]()
+    assert written == (FOLDER / name).read_text(encoding="utf-8"), "run make generated"
+
+
+def test_every_reason_of_a_failed_scrape_comes_with_advice() -> None:
+    assert load_tool("make_docs").ADVICE.keys() == _core.REASONS.keys()
 
 
 @pytest.fixture(scope="module")

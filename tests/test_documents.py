@@ -39,6 +39,13 @@ def test_every_file_a_page_links_to_is_there(page: Path) -> None:
         assert (page.parent / target).is_file(), target
 
 
+@pytest.mark.sglang_simulator(dp=2, load=0.9, steps=0)
+def test_the_tests_on_the_page_of_the_simulator_pass(tmp_path: Path, sglang_simulator: Simulator) -> None:
+    names = Run(Document(ROOT / "docs" / "simulator.md"), tmp_path, sglang_simulator).python()
+    for test in ("test_my_balancer", "test_my_dashboard"):
+        names[test](sglang_simulator)
+
+
 # -------------------------------------------------------- the mechanism itself
 
 

@@ -1,18 +1,22 @@
-"""Writes docs/metrics.md out of the catalogue.
+"""Writes docs/metrics.md out of the catalogue, and docs/errors.md out of the exceptions and their reasons.
 
-    python tools/make_docs.py [FILE]
+    python tools/make_docs.py [FOLDER]
 
-A test writes it again and compares, so that the page never says anything else than the tables.
+A test writes them again and compares, so that a page never says anything else than its source.
 """
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from sglang_collect import _core, errors
+from sglang_collect._answers import SENTENCES
 from sglang_collect.catalog import Field, Form, Metric
 from sglang_collect.catalog.sglang import METRICS, NEWEST, PREFIXES
 from sglang_collect.catalog.sglang_fields import FIELDS, RANK_COLUMNS
@@ -20,7 +24,7 @@ from sglang_collect.catalog.sglang_rules import LABEL_SETS, RULES
 from sglang_collect.groups import NATIVE_GROUPS, PLAN_GROUPS, SGLangRank
 from sglang_collect.window import SGLangWindow
 
-FILE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
+FOLDER = Path(__file__).resolve().parent.parent / "docs"
 
 _METRICS = {metric.name: metric for metric in METRICS}
 
@@ -103,8 +107,8 @@ in `raw_metrics`, like all others.
 """
 
 
-def page() -> str:
-    """The whole page."""
+def metrics_page() -> str:
+    """The page of fields and metrics."""
     parts = [HEAD]
     for title, groups in (("the plan's", PLAN_GROUPS), ("native", NATIVE_GROUPS)):
         for group in groups:
@@ -227,9 +231,116 @@ def _code(text: str) -> str:
     return f"`{text}`"
 
 
+# ---------------------------------------------------------------------- errors
+
+ERRORS_HEAD = """\
+# Errors
+
+<!-- Written by tools/make_docs.py out of sglang_collect/errors.py and the core's list of reasons. -->
+
+A read gives all or raises. Whatever this package raises about a page or a scrape is an
+`SGLangCollectError`; mistakes of the program are `ValueError`, `TypeError` and `RuntimeError`, and memory
+that runs out is a `MemoryError`. `str(error)` is one line for a person, with endpoint, time and what was
+expected; programs read the attributes. All of them can be pickled.
+"""
+
+REASONS_HEAD = """\
+## Reasons
+
+Every failed scrape has one word out of a closed list: `error.reason` of a `ScrapeError`, the `reason` of a
+fleet's result and of `scrape_failures_total`, the first word of the router's `error`. What stands behind
+that word in the router's answer is the second column: it never repeats what a target sent. Nothing was used
+of a page whose scrape failed; the newest good snapshot stays as `ScrapeResult.last_good`.
+"""
+
+ADVICE = {
+    "connect_failed": "Nobody listens there, or a firewall refuses: is the server up, is it the right port?",
+    "resolve_failed": "The name is not known to the resolver of this machine: a typing error, or DNS.",
+    "local_resource": "This process has run out of file descriptors: raise `ulimit -n`, or lower "
+    "`max_connections`.",
+    "timeout_resolve": "DNS is slow. The look-up counts towards `timeout`.",
+    "timeout_connect": "Packets are dropped: a firewall, a wrong address, a machine that is down.",
+    "timeout_tls": "The port is open and does not speak TLS, or the machine is overloaded.",
+    "timeout_first_byte": "The server is alive and does not answer: SGLang's event loop is held up, by a "
+    "long prefill of many requests for one. A longer `timeout` helps.",
+    "timeout_body": "The page began and did not end: a slow network, or a very large page.",
+    "http_status": "`error.status` says what; 401 and 403 ask for credentials, 404 is the wrong path or a "
+    "server started without `--enable-metrics`, 503 a server that is still loading.",
+    "redirect": "Name the URL that it leads to: redirects are not followed, since they leave what was "
+    "allowed.",
+    "tls_expired": "Renew the certificate of the server, or set the clock of this machine.",
+    "tls_untrusted": "Give the authority by `ca_file`.",
+    "tls_hostname": "Ask for the server by the name in its certificate.",
+    "tls_handshake": "No protocol or cipher in common, or the server asks for a `client_cert`.",
+    "tls_config": "`ca_file` or `client_cert` is missing, unreadable or no PEM file.",
+    "unsupported_scheme": "Only `http` and `https` are scraped.",
+    "bad_url": "The URL cannot be read, or names a user: credentials go into `basic_auth` or `bearer_token`.",
+    "host_not_allowed": "The host is in no entry of `Guard` or `RouterSettings.allow`.",
+    "port_not_allowed": "The host is allowed, this port is not: an entry without ports allows 30000 to "
+    "30099.",
+    "address_not_allowed": "The host led to an address that is not allowed. `*` leaves out link-local "
+    "addresses and cloud metadata among others: those need an entry of their own.",
+    "not_exposition": "Something else answered: a proxy's page, an API. Is it the `/metrics` path?",
+    "malformed": "`error.line`, `.column` and `.excerpt` show where; see [Formats](formats.md).",
+    "limit_exceeded": "`error.limit` and `.allowed` say which of `Limits`; raise it where the page is "
+    "honest.",
+    "framing": "What answers there speaks no HTTP/1, or says in two ways where its body ends.",
+    "truncated": "The page ended in the middle of a line, or before the length it announced: the server "
+    "died, or a proxy cut it.",
+    "encoding": "The body is not the gzip that its header promises, or it is compressed in a way nobody "
+    "asked for.",
+    "headers_too_large": "A proxy or an impostor: metrics pages have few headers.",
+    "reset": "The server or something on the way closed the connection: a restart, a crash, an idle "
+    "time-out.",
+    "empty_reply": "The server closed the connection without an answer: it may be shutting down.",
+    "cancelled": "The program ended the scrape itself: a task was cancelled, a collector or fleet left.",
+    "transfer": "libcurl failed in a way that has no word here; the message has libcurl's own.",
+    "out_of_memory": "This process is out of memory. The exception is Python's own `MemoryError`.",
+}
+"""What to look at, by reason; a test holds its keys to the core's."""
+
+_ATTRIBUTE = re.compile(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", re.MULTILINE | re.DOTALL)
+
+
+def errors_page() -> str:
+    """The page of exceptions and reasons."""
+    tree = inspect.cleandoc(errors.__doc__ or "").split("::\n\n")[1].split("\n\n")[0]
+    parts = [ERRORS_HEAD, f"```text\n{inspect.cleandoc(tree)}\n```\n", "## Exceptions\n"]
+    parts += [
+        _exception(getattr(errors, name)) for name in re.findall(r"\w+", tree) if name in errors.__all__
+    ]
+    parts += [REASONS_HEAD, _table(("reason", "words of the router", "exception", "look at"), _reason_rows())]
+    return "\n".join(parts)
+
+
+def _exception(one: type[BaseException]) -> str:
+    text, _, attributes = (inspect.getdoc(one) or "").partition("\nAttributes:\n")
+    rows = ((_code(name), _in_one_line(about)) for name, about in _ATTRIBUTE.findall(attributes))
+    table = _table(("attribute", "what it holds"), rows) if attributes else ""
+    parents = ", ".join(_code(parent.__name__) for parent in one.__bases__)
+    return f"### {one.__name__}\n\n{_in_one_line(text)} A kind of {parents}.\n" + (
+        f"\n{table}" if table else ""
+    )
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(text.replace("``", "`").split())
+
+
+def _reason_rows() -> Iterator[tuple[str, ...]]:
+    for reason, name in _core.REASONS.items():
+        yield _code(reason), SENTENCES.get(reason, "target not allowed"), _code(name), ADVICE[reason]
+
+
+# ------------------------------------------------------------------------ main
+
+PAGES = {"metrics.md": metrics_page, "errors.md": errors_page}
+
+
 def main() -> None:
-    file = Path(sys.argv[1]) if len(sys.argv) > 1 else FILE
-    file.write_text(page(), encoding="utf-8")
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
+    for name, page in PAGES.items():
+        (folder / name).write_text(page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ install() {
 build() {
     local missing=()
     command -v gcc >/dev/null || missing+=(gcc)
+    command -v curl >/dev/null || missing+=(curl)
     has_header stdlib.h || missing+=(libc6-dev)
     command -v ip >/dev/null || missing+=(iproute2) # for tests in a network of their own
     has_header zlib.h || missing+=(zlib1g-dev)
