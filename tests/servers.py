@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -167,6 +170,32 @@ def serving(
         yield server
     finally:
         server.close()
+
+
+_ELSEWHERE = """
+import sys
+from contextlib import ExitStack
+from servers import answer, serving
+with ExitStack() as stack:
+    print(*(stack.enter_context(serving(answer(body))).url for body in sys.argv[1:]), flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def serving_elsewhere(*bodies: bytes | str) -> Iterator[list[str]]:
+    """A server for each body, in a process whose memory, threads and locks are not ours; gives their URLs."""
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    with subprocess.Popen(
+        [sys.executable, "-c", _ELSEWHERE, *bodies],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().split()
+        process.communicate()
 
 
 def unused_port() -> int:

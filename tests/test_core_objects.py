@@ -2,226 +2,40 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import hashlib
-import os
-import pickle
 import subprocess
 import sys
 import textwrap
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from types import SimpleNamespace
 
 import pytest
-from servers import answer, eventually, serving, unused_port
+from core_actions import (
+    ACTIONS,
+    PAGE,
+    SCRAPING,
+    Scrapes,
+    fold,
+    make_endpoints,
+    read_everything,
+    reckon,
+    take_columns,
+)
+from leaks import descriptors, heap, references, threads
+from servers import answer, eventually, serving, serving_elsewhere, unused_port
 
 from sglang_collect import _core, errors
-from sglang_collect._core import Endpoint, Extract, Guard, Histogram, Plan, Scraper, Steady, parse
-
-PAGE = b"""\
-# HELP a says "a\\nb"
-# TYPE a counter
-a{x="1",y="q\\"\\\\"} 3 1500
-b 4
-a{x="2"} NaN
-# TYPE h histogram
-h_bucket{le="1",k="u"} 2
-h_bucket{le="+Inf",k="u"} 3
-h_sum{k="u"} 4
-h_count{k="u"} 3
-"""
-
-OPENMETRICS = b'# TYPE r counter\nr_total{a="1"} 5 7.25 # {trace_id="x"} 0.5 1.5\n# EOF\n'
-
-PLAN = Plan(
-    [""],
-    {
-        "a": Extract(["a"], where=[("x", "is", ["1"])]),
-        "h": Extract(["h"], kind="histogram"),
-        "by": Extract(["h"], kind="histogram", by="k"),
-    },
-)
-
+from sglang_collect._core import Scraper, parse
 
 # ------------------------------------------------------------------ references
 
 
-def read_everything() -> None:
-    page = parse(PAGE)
-    for view in (page, page.samples, page.families):
-        repr(view)
-    for sample in page.samples[::-1]:
-        repr(sample)
-        hash(sample)
-        assert sample == sample.family.samples[0] or sample.exemplar is None
-    for name, family in page.families.items():
-        assert (family.name, family.unit) == (name, "")
-        repr((family, hash(family), family.type, family.help, family == page.families["b"]))
-    assert page.families == parse(PAGE.decode()).families
-    exemplar = parse(OPENMETRICS, format="auto").samples[0].exemplar
-    repr((exemplar, exemplar == exemplar, exemplar.timestamp if exemplar else None))
-
-
-def look_up() -> None:
-    page = parse(bytearray(PAGE))
-    assert page.value("a", x="1") == 3.0
-    assert page.value("none") is None
-    assert page.histogram("h", k="u") == page.histogram("h")
-    for wrong in (lambda: page.value("a"), lambda: page.families["x"], lambda: page.samples[99]):
-        with suppress(LookupError):
-            wrong()
-    with suppress(TypeError):
-        page.value("a", x=1)  # type: ignore[arg-type]
-    with suppress(TypeError):
-        pickle.dumps(page)
-
-
-def refuse_pages() -> None:
-    few = SimpleNamespace(**{**_core.LIMITS, "samples": 1})
-    for data in (b"a x\n", 'a{b="\ud800"} 1', PAGE, memoryview(PAGE)[::2], None):
-        with suppress(ValueError, errors.LimitExceeded, BufferError, TypeError):
-            parse(data, limits=few)  # type: ignore[arg-type]
-        with suppress(ValueError, errors.LimitExceeded, BufferError, TypeError):
-            PLAN.fold(data, limits=few)  # type: ignore[arg-type]
-    with suppress(ValueError):
-        parse(PAGE, format="x")  # type: ignore[arg-type]
-    with suppress(AttributeError):
-        parse(PAGE, limits=5)
-
-
-def fold() -> None:
-    for data in (PAGE, parse(PAGE), PAGE.decode()):
-        found = PLAN.fold(data)
-        for name in found:
-            repr(
-                (
-                    found[name],
-                    found[name],
-                    found.reason(name),
-                    found.n_series(name),
-                    found.bounds_differ(name),
-                )
-            )
-        assert found == dict(found)
-        repr((found, found.n_samples, found.flaws))
-        fields = tuple((name, name, True) for name in found)
-        repr((_core.pick(fields, found), _core.pick((("x", "by", False), ("y", None, False)), found)))
-        for wrong in ((("x", "none", True),), ((["x"], "by", True),), [], ("x",)):
-            with suppress(KeyError, TypeError):
-                _core.pick(wrong, found)  # type: ignore[arg-type]
-        with suppress(KeyError):
-            found.reason("none")
-    found["by"]["itself"] = found
-
-
-def take_columns() -> None:
-    first = parse(PAGE).columns()
-    repr((first, first.series, first.values, first.values.obj, sum(first.values[2:1:-1])))
-    for data in (PAGE, PAGE.replace(b"b 4", b"c 4"), b"", b'{"a\\n",b="c"} 1\n' + PAGE):
-        later = parse(data).columns(first)
-        assert (later.series is first.series) == (data is PAGE)
-        assert {series: series.labels for series in later.series}.keys() >= set(later.series)
-        repr([(series.labels, series == first.series[0]) for series in later.series])
-    for wrong in (lambda: parse(PAGE).columns(5), lambda: hashlib.sha256(first.values.obj)):  # type: ignore[arg-type]
-        with suppress(TypeError, BufferError):
-            wrong()
-
-
-def fold_steadily() -> None:
-    steady = Steady(PLAN)
-    for data in (PAGE, PAGE.replace(b" 1500", b""), PAGE.replace(b" 1500", b""), b"a x\n", None):
-        with suppress(ValueError, TypeError):
-            repr((dict(steady.fold(data)), steady, steady.hit))  # type: ignore[arg-type]
-    with suppress(TypeError):
-        Steady(None)  # type: ignore[arg-type]
-
-
-def make_plans() -> None:
-    extract = Extract(["a"], where=[("x", "is", ["1"])], without=["y"], lowest=["y"], by="x", reduce="max")
-    plan = Plan(["a:", "b:"], {"x": extract, "y": extract})
-    repr((plan, plan.names, extract))
-    wrong: list[Callable[[], object]] = [
-        lambda: Extract("a"),
-        lambda: Extract(["a", 1]),  # type: ignore[list-item]
-        lambda: Extract(["a"], where=[("x", "is", ["1"]), ("x", "like", ["1"])]),
-        lambda: Extract(["a"], by=1),  # type: ignore[arg-type]
-        lambda: Plan("a", {}),
-        lambda: Plan(["a"], {"x": extract, "y": None}),  # type: ignore[dict-item]
-        lambda: Plan(["a"], {"x": extract, 1: extract}),  # type: ignore[dict-item]
-        lambda: Plan(["a"], 5),  # type: ignore[arg-type]
-    ]
-    for make in wrong:
-        with suppress(TypeError, ValueError):
-            make()
-
-
-def reckon() -> None:
-    one = Histogram([1.0, float("inf")], [1, 2], sum=3.0)
-    repr((one + one, one - one, one.since(one), one.quantile(0.5), one.resolution(0.5), one.mean, one.sum))
-    assert pickle.loads(pickle.dumps(one)) == one
-    hash(one)
-    for args in (([1.0], [1]), ([1.0, float("inf")], [2, 1]), ([1.0], [1, 2]), (["x"], [1]), (5, 5)):
-        with suppress(ValueError, TypeError):
-            Histogram(*args)
-    with suppress(TypeError):
-        one + 1  # type: ignore[operator]
-    with suppress(ValueError):
-        one.quantile(2)
-    for quantiles in ({"p50": 0.5, "p99": 1}, {"p50": 2}, {"p50": "x"}, None):
-        with suppress(ValueError, TypeError):
-            repr(one.summary(quantiles))  # type: ignore[arg-type]
-
-
-def make_endpoints() -> None:
-    endpoint = Endpoint(
-        "http://127.0.0.1:1/", headers={"a": "b"}, bearer_token="t", limits=SimpleNamespace(**_core.LIMITS)
-    )
-    repr((endpoint, endpoint.url, endpoint.label))
-    guard = Guard(["10.0.0.0/8"])
-    assert pickle.loads(pickle.dumps(guard)) == guard
-    repr((guard, hash(guard)))
-    wrong: list[Callable[[], object]] = [
-        lambda: Endpoint("ftp://host/"),
-        lambda: Endpoint("http://host/", timeout=0),
-        lambda: Endpoint("http://host/", headers={"a": "b\n"}),
-        lambda: Endpoint("http://host/", headers={"a": 5}),  # type: ignore[dict-item]
-        lambda: Endpoint("https://host/", ca_file="missing.pem"),
-        lambda: Endpoint("https://host/", client_cert=("missing.pem", "a\0b")),
-        lambda: Endpoint("http://host/", basic_auth=("a",)),  # type: ignore[arg-type]
-        lambda: Guard(["10.0.0.0/99"]),
-        lambda: Guard("10.0.0.0/8"),
-        lambda: Scraper(max_connections=0),
-        lambda: Scraper(guard=guard, max_lookups=-1),
-    ]
-    for make in wrong:
-        with suppress(TypeError, ValueError, errors.ScrapeError):
-            make()
-
-
-SERVERS = """
-import sys
-from servers import answer, serving
-with serving(answer(sys.argv[1])) as good, serving(answer("a x\\n")) as bad:
-    print(good.url, bad.url, flush=True)
-    sys.stdin.read()
-"""
-
-
 @pytest.fixture(scope="module")
 def urls() -> Iterator[list[str]]:
-    """A good server and one with a malformed page, in a process whose memory is not ours."""
-    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
-    command = [sys.executable, "-c", SERVERS, PAGE]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        assert process.stdout is not None
-        yield process.stdout.readline().split()
-        process.communicate()
+    """A good server and one with a malformed page."""
+    with serving_elsewhere(PAGE, "a x\n") as urls:
+        yield urls
 
 
 @pytest.fixture(scope="module")
@@ -230,72 +44,12 @@ def scraper() -> Iterator[Scraper]:
         yield scraper
 
 
-ACTIONS = [
-    read_everything,
-    look_up,
-    refuse_pages,
-    fold,
-    take_columns,
-    fold_steadily,
-    make_plans,
-    reckon,
-    make_endpoints,
-]
-
-
-@pytest.fixture(
-    params=[*ACTIONS, "scrape", "fail", "open and close"],
-    ids=lambda action: getattr(action, "__name__", action),
-)
+@pytest.fixture(params=[*ACTIONS, *SCRAPING], ids=lambda action: getattr(action, "__name__", action))
 def action(request: pytest.FixtureRequest, urls: list[str], scraper: Scraper) -> Callable[[], None]:
-    good, bad = (Endpoint(url) for url in urls)
-    nobody = Endpoint(f"http://127.0.0.1:{unused_port()}/")
-
-    def scrape() -> None:
-        scraper.submit(good, PLAN)
-        [result] = scraper.wait()
-        repr(
-            (
-                result,
-                result.fold and result.fold["h"],
-                result.page,
-                result.body,
-                result.timings,
-                result.framing,
-            )
-        )
-        assert result.body is not None
-        assert len(memoryview(result.body)) == len(PAGE)
-
-    def fail() -> None:
-        for endpoint in (bad, nobody):
-            scraper.submit(endpoint, PLAN)
-            scraper.submit(endpoint)
-        while scraper.pending:
-            for result in scraper.wait():
-                with suppress(errors.ExpositionError):
-                    assert result.error is result.error or result.page
-                if result.error:
-                    result.error.result = result  # type: ignore[attr-defined]
-        scraper.submit(good)
-        scraper.cancel()
-        scraper.wait()
-
-    def open_and_close() -> None:
-        with Scraper(guard=Guard(["*"])) as other:
-            other.submit(nobody)
-            other.wake()
-        with suppress(RuntimeError):
-            other.wait()
-
-    named = {"scrape": scrape, "fail": fail, "open and close": open_and_close}
-    return named.get(request.param, request.param)  # type: ignore[no-any-return]
-
-
-def references() -> dict[str, int]:
-    gc.collect()
-    types = {**vars(_core), **vars(errors)}
-    return {name: sys.getrefcount(value) for name, value in types.items() if isinstance(value, type)}
+    if callable(request.param):
+        return request.param  # type: ignore[no-any-return]
+    scrapes = Scrapes(scraper, *urls, f"http://127.0.0.1:{unused_port()}/")
+    return getattr(scrapes, request.param)  # type: ignore[no-any-return]
 
 
 def test_no_reference_is_left_behind(action: Callable[[], None]) -> None:
@@ -307,26 +61,9 @@ def test_no_reference_is_left_behind(action: Callable[[], None]) -> None:
     assert {name: count for name, count in references().items() if count > before[name]} == {}
 
 
-class Mallinfo(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
-    ]
-
-
-def heap() -> int:
-    """Bytes that malloc has handed out."""
-    gc.collect()
-    mallinfo = ctypes.CDLL(None).mallinfo2
-    mallinfo.restype = Mallinfo
-    info = mallinfo()
-    return int(info.uordblks) + int(info.hblkhd)
-
-
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="glibc only")
 def test_no_memory_is_left_behind(action: Callable[[], None]) -> None:
-    if "libasan" in os.environ.get("LD_PRELOAD", ""):
-        pytest.skip("the sanitizer's malloc counts nothing")
+    if not heap():
+        pytest.skip("a malloc that counts nothing")
     for _ in range(20):
         action()
     growth = []
@@ -342,19 +79,14 @@ def test_no_memory_is_left_behind(action: Callable[[], None]) -> None:
 
 
 def test_scrapers_that_nobody_closed_leave_nothing_but_a_warning_each() -> None:
-    def counts() -> tuple[int, int]:
-        return len(os.listdir("/proc/self/fd")), threading.active_count()
-
-    if not os.path.isdir("/proc/self/fd"):
-        pytest.skip("no /proc")
-    before = counts()
+    before = descriptors(), threads()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(1000):
             Scraper()
         gc.collect()
     assert [warning.category for warning in caught] == [ResourceWarning] * 1000
-    assert counts() == before
+    assert (descriptors(), threads()) == before
 
 
 def test_a_warning_that_is_an_error_does_not_keep_a_scraper_open() -> None:

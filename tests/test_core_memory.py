@@ -1,0 +1,46 @@
+"""Where memory is missing: MemoryError, nothing left behind, and everything as before once it is back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from core_actions import PAGE
+from servers import serving_elsewhere, unused_port
+
+HERE = Path(__file__).parent
+
+
+def run_without_memory(*more: str) -> subprocess.CompletedProcess[str]:
+    """The exact malloc: without its caches, which count as handed out."""
+    pytest.importorskip("_testcapi", reason="an interpreter without the hook that fails allocations")
+    tunables = "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0"
+    path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with serving_elsewhere(PAGE, "a x\n") as urls:
+        return subprocess.run(
+            [sys.executable, str(HERE / "no_memory.py"), *urls, f"http://127.0.0.1:{unused_port()}/", *more],
+            env={**os.environ, "GLIBC_TUNABLES": tunables, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=55,
+        )
+
+
+def test_every_call_survives_every_allocation_of_pythons_that_fails() -> None:
+    done = run_without_memory()
+    assert (done.returncode, done.stderr) == (0, "")
+    calls, points = (int(word) for word in done.stdout.split() if word.isdigit())
+    assert calls > 300
+    assert points > 3000
+    print(done.stdout)
+
+
+def test_a_lost_reference_is_found() -> None:
+    if os.environ.get("PYTHONMALLOC") == "malloc":
+        pytest.skip("Python's allocator counts nothing")
+    done = run_without_memory("planted")
+    assert done.returncode == 1
+    assert "leaves something behind" in done.stderr
