@@ -20,9 +20,32 @@
 static pthread_once_t init_once = PTHREAD_ONCE_INIT;
 static CURLcode init_code = CURLE_FAILED_INIT;
 
+/* Where systems keep their authorities. A libcurl that came in a wheel was built
+ * on another one, and the place that it knows may not be there. */
+static const char *const ca_bundles[] = {
+    "/etc/ssl/certs/ca-certificates.crt", /* Debian, Ubuntu, Alpine, Arch */
+    "/etc/pki/tls/certs/ca-bundle.crt",   /* Fedora, RHEL */
+    "/etc/ssl/ca-bundle.pem",             /* openSUSE */
+    "/etc/ssl/cert.pem",                  /* macOS, FreeBSD */
+};
+static const char *ca_bundle; /* in the place of libcurl's own; NULL: that one stands */
+
+static const char *find_ca_bundle(void)
+{
+    const char *own = curl_version_info(CURLVERSION_NOW)->cainfo;
+
+    if (!own || access(own, R_OK) == 0)
+        return NULL;
+    for (size_t i = 0; i < sizeof ca_bundles / sizeof *ca_bundles; i++)
+        if (access(ca_bundles[i], R_OK) == 0)
+            return ca_bundles[i];
+    return NULL;
+}
+
 static void init(void)
 {
     init_code = curl_global_init(CURL_GLOBAL_DEFAULT);
+    ca_bundle = find_ca_bundle();
 }
 
 bool sgc__http_init(void)
@@ -83,11 +106,12 @@ static CURLcode set_credentials(CURL *easy, const sgc_endpoint *endpoint)
 static CURLcode set_tls(CURL *easy, const sgc_endpoint *endpoint)
 {
     CURLcode code = CURLE_OK;
+    const char *ca_file = endpoint->ca_file ? endpoint->ca_file : ca_bundle;
 
     SET(code, easy, CURLOPT_SSL_VERIFYPEER, endpoint->verify ? 1L : 0L);
     SET(code, easy, CURLOPT_SSL_VERIFYHOST, endpoint->verify ? 2L : 0L);
-    if (endpoint->ca_file)
-        SET(code, easy, CURLOPT_CAINFO, endpoint->ca_file);
+    if (ca_file)
+        SET(code, easy, CURLOPT_CAINFO, ca_file);
     /* Certificates of one file are read once for all connections, those of a
      * directory beside it for each anew; and a file that was given counts alone. */
     if (endpoint->ca_file || curl_version_info(CURLVERSION_NOW)->cainfo)
