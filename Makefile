@@ -13,8 +13,8 @@ CORE_FILES := setup.py $(wildcard csrc/*/*)
 JOBS := -j2 -k -Otarget
 CTEST := $(MAKE) -f tools/ctest.mk $(JOBS)
 
-.PHONY: help demo top-demo test test-c test-py check check-rest format format-check lint types test-c-sanitized \
-        test-py-sanitized generated package bench setup clean docs fuzz fuzz-replay drift drift-pinned
+.PHONY: help demo top-demo dashboard-demo test test-c test-py check check-rest format format-check lint types \
+        test-c-sanitized test-py-sanitized generated package bench setup clean docs fuzz fuzz-replay drift drift-pinned
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ demo: setup ## a simulated SGLang server, scraped: the snapshot and its truth
 
 top-demo: setup ## a live screen of simulated servers
 	@$(PY) -m sglang_collect top --demo
+
+dashboard-demo: setup ## the same servers on a page for the browser
+	@$(PY) -m sglang_collect serve --demo
 
 test: test-c test-py ## C tests and pytest
 

@@ -122,6 +122,7 @@ class Live:
         return viewer
 
     def leave(self, viewer: _Viewer) -> None:
+        viewer.end()
         self._viewers.discard(viewer)
         if not self._viewers and self._task is not None:
             self._task.cancel()

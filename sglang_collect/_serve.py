@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import sys
 from collections.abc import Mapping
@@ -47,7 +48,11 @@ def serve(settings: Mapping[str, Any], *, token: str | None, host: str, port: in
     if token == "":
         raise ValueError("the token file is empty")
     dependencies = [] if token is None else [Depends(_RequireToken(token))]
-    app = create_app(RouterSettings(dependencies=dependencies, **settings))
+    router_settings = RouterSettings(dependencies=dependencies, **settings)
+    app = create_app(router_settings)
     listener, url = listen(host, port)
     print(url, flush=True)
-    uvicorn.Server(uvicorn.Config(app, log_config=None)).run(sockets=[listener])
+    # A client that has stopped reading its stream must not keep the process alive.
+    grace = math.ceil(router_settings.max_timeout) + 1
+    config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=grace)
+    uvicorn.Server(config).run(sockets=[listener])

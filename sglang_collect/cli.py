@@ -30,6 +30,7 @@ __all__ = ["main"]
 
 _PROGRAM = "sglang-collect"
 _DEMO_SECONDS = 90
+_WATCH_INTERVAL = 2.0  # seconds
 
 
 class _Failure(Exception):
@@ -248,10 +249,18 @@ def _add_simulate(commands: Any) -> None:
 def _add_serve(commands: Any) -> None:
     serve = commands.add_parser(
         "serve",
-        help="run the HTTP service that collects on request",
-        description="Serves under /api/v1: POST /collect/sglang and /collect/sglang/batch, GET /fleet, "
-        "/metrics and /metrics/sglang/{instance_id}. Every option can come from the environment instead: "
-        "SGLANG_COLLECT_MAX_TIMEOUT=5 is --max-timeout 5, and SGLANG_COLLECT_ALLOW=A,B is --allow A B.",
+        help="run the HTTP service that collects on request, and its page",
+        description="Serves a page of the servers at /, and under /api/v1: POST /collect/sglang and "
+        "/collect/sglang/batch, GET /fleet, /fleet/events, /metrics and /metrics/sglang/{instance_id}. Every "
+        "option can come from the environment instead: SGLANG_COLLECT_MAX_TIMEOUT=5 is --max-timeout 5, and "
+        "SGLANG_COLLECT_ALLOW=A,B is --allow A B.",
+    )
+    serve.add_argument(
+        "targets",
+        nargs="*",
+        type=endpoint_url,
+        metavar="TARGET",
+        help="a server to show, called host:port: host:port, or the URL of its page",
     )
 
     def add(flag: str, help: str, **kwargs: Any) -> None:
@@ -275,9 +284,16 @@ def _add_serve(commands: Any) -> None:
     add("--max-concurrent", "connections open at once", type=int, metavar="N")
     add("--max-queue", "collections that may wait for one", type=int, metavar="N")
     add("--max-body-bytes", "size of a page after decompression", type=int, metavar="N")
-    add("--watch-interval", "seconds to scrape every instance in, all the time", type=float, metavar="S")
+    add(
+        "--watch-interval",
+        f"seconds to scrape every instance in, all the time ({_WATCH_INTERVAL:g} where there are TARGETs)",
+        type=float,
+        metavar="S",
+    )
+    add("--max-viewers", "who may follow the instances at once", type=int, metavar="N")
     add("--include-raw", "yes: an answer holds every sample of the page", type=_yes, metavar="YES")
     add("--token-file", "file with the bearer token that callers must send", metavar="F")
+    serve.add_argument("--demo", action="store_true", help="start simulated servers, and show these too")
     serve.set_defaults(run=_serve, usage_error=serve.error)
 
 
@@ -497,8 +513,9 @@ def _simulate(args: argparse.Namespace) -> int:
 
 def _serve(args: argparse.Namespace) -> int:
     from ._serve import serve
+    from .collector import _host_port
 
-    instances = {}
+    instances = {_host_port(url): url for url in args.targets}
     for entry in _flat(args.instance):
         name, equals, url = entry.partition("=")
         if not equals:
@@ -506,10 +523,16 @@ def _serve(args: argparse.Namespace) -> int:
         instances[name] = endpoint_url(url)
     names = (
         *("timeout", "max_timeout", "max_concurrent", "max_queue", "max_body_bytes", "watch_interval"),
-        "include_raw",
+        *("max_viewers", "include_raw"),
     )
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
-    with _until_interrupted():
+    if args.targets or args.demo:
+        given.setdefault("watch_interval", _WATCH_INTERVAL)
+    with _until_interrupted(), contextlib.ExitStack() as stack:
+        if args.demo:
+            from .top.demo import simulated
+
+            instances |= {target.instance_id: target.endpoints[0] for target in stack.enter_context(simulated())}
         try:
             serve(
                 {"allow": _flat(args.allow), "instances": instances, **given},

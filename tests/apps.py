@@ -18,9 +18,9 @@ EVENTS = "/api/v1/fleet/events"
 
 
 @contextmanager
-def running(app: FastAPI) -> Iterator[int]:
+def running(app: FastAPI, *, port: int = 0) -> Iterator[int]:
     """The application under uvicorn, in a thread; gives its port."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    listener = socket.create_server(("127.0.0.1", port), backlog=2048)
     service = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
     thread = threading.Thread(target=service.run, args=([listener],))
     thread.start()

@@ -549,6 +549,23 @@ def test_serve_answers_for_its_instances_and_stops_cleanly(
         assert code == 0
 
 
+def test_serve_shows_targets_and_simulated_servers(sglang_simulator: Simulator) -> None:
+    with started("serve", "--port", "0", "--demo", sglang_simulator.url) as process:
+        base = first_line(process)
+        with urllib.request.urlopen(base) as page:
+            assert b"<title>SGLang fleet</title>" in page.read()
+        name = sglang_simulator.url.split("/")[2]
+
+        def up() -> bool:
+            state = get(f"{base}/api/v1/fleet")
+            ups = {target["instance_id"]: target["up"] for target in state["targets"]}
+            assert list(ups) == [name, "demo-busy", "demo-calm", "demo-idle", "demo-down"]
+            return list(ups.values()) == [True, True, True, True, False]
+
+        assert eventually(up)
+        assert ended_by(process, signal.SIGINT)[0] == 0
+
+
 def test_serve_takes_its_settings_from_the_environment_and_flags_win(
     sglang_simulator: Simulator, tmp_path: Path
 ) -> None:

@@ -24,7 +24,7 @@ from servers import Server, answer, eventually, serving, unused_port
 
 import sglang_collect as sc
 from sglang_collect import api
-from sglang_collect._live import _Viewer
+from sglang_collect._live import Live, _Viewer
 from sglang_collect._recent import Recent, totals
 from sglang_collect._result import Good, ScrapeResult
 from sglang_collect.api import HOP_HEADER, RouterSettings, create_app
@@ -299,6 +299,22 @@ def test_one_who_is_slow_gets_the_whole_state_and_nothing_piles_up() -> None:
         return got
 
     assert asyncio.run(look()) == [b"whole", b"1", b"whole", b"5", None]
+
+
+def test_who_has_left_is_told_nothing_more() -> None:
+    """Cancelling alone does not do: before Python 3.12 ``wait_for`` may swallow it."""
+
+    async def look() -> bytes | None:
+        async def nobody() -> None:
+            await asyncio.sleep(60)
+
+        live = Live(["a"], follow=nobody, is_followed=lambda: True, interval=1, most=1)
+        viewer = live.join(None)
+        await viewer.next(live)
+        live.leave(viewer)
+        return await asyncio.wait_for(viewer.next(live), 1)
+
+    assert asyncio.run(look()) is None
 
 
 def test_a_client_that_does_not_read_is_told_what_is_now_once_it_does() -> None:

@@ -89,7 +89,7 @@ has_fuzzer() {
 
 check() {
     local missing=() tool
-    for tool in clang clang-tidy valgrind prometheus; do
+    for tool in clang clang-tidy valgrind prometheus chromium; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
     install "${missing[@]}"

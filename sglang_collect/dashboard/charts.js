@@ -88,7 +88,7 @@ class Chart {
       const now = this.place ?? last;
       const places = { ArrowLeft: now - 1, ArrowRight: now + 1, Home: 0, End: last };
       const place = places[event.key];
-      if (place === undefined) return;
+      if (place === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
       event.preventDefault();
       this.#pointAt(Math.min(Math.max(place, 0), last));
     });

@@ -33,7 +33,9 @@ class Histogram {
 
   show(histogram) {
     const rows = histogram ? buckets(histogram) : [];
-    const told = Object.entries(histogram?.quantiles ?? {}).map(([name, value]) => `${name} ${seconds(value)}`);
+    const told = Object.entries(rows.length ? histogram.quantiles : {}).map(
+      ([name, value]) => `${name} ${seconds(value)}`,
+    );
     const whole = histogram ? count(histogram.count) : ABSENT;
     setText(this.caption, [`${this.label}: ${whole}`, ...told].join(" · "));
     const most = Math.max(...rows.map(({ n }) => n));
