@@ -532,7 +532,9 @@ def _serve(args: argparse.Namespace) -> int:
         if args.demo:
             from .top.demo import simulated
 
-            instances |= {target.instance_id: target.endpoints[0] for target in stack.enter_context(simulated())}
+            instances |= {
+                target.instance_id: target.endpoints[0] for target in stack.enter_context(simulated())
+            }
         try:
             serve(
                 {"allow": _flat(args.allow), "instances": instances, **given},
