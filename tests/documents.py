@@ -11,8 +11,9 @@ What a block is, its language tells:
 A block that begins with a comment of a file's name alone (``# service.py``) is that file for the commands
 that follow. In an answer ``...`` stands for anything, and moments are not compared.
 
-Ports of 127.0.0.1 are exchanged for free ones, but that 30000 is the simulated server that the test brings,
-where the document starts none there itself. ``time.sleep`` lets the simulated server live on instead.
+Commands find the repository as ``$PROJECT``. Ports of 127.0.0.1 are exchanged for free ones, but that 30000
+is the simulated server that the test brings, where the document starts none there itself. ``time.sleep`` lets
+the simulated server live on instead.
 """
 
 from __future__ import annotations
@@ -282,7 +283,12 @@ class Shell:
         self._bash = subprocess.Popen(
             ["bash", "--noprofile", "--norc"],
             cwd=self._folder,
-            env={**environment, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"},
+            env={
+                **environment,
+                "PATH": f"{programs}:{os.environ['PATH']}",
+                "PYTHONUNBUFFERED": "1",
+                "PROJECT": str(ROOT),
+            },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

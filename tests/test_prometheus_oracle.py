@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from datetime import datetime, timedelta, timezone
-from http.client import HTTPConnection
 from operator import attrgetter
 from pathlib import Path
 from socket import socket
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
-from programs import running
+from promservers import prometheus, query
 from servers import Request, answer, serving
 from truth import DATA, page_format, recorded_pages
 
@@ -78,17 +74,7 @@ class Oracle:
         self.moments: list[float] = []
 
     def query(self, promql: str, moment: float) -> list[dict[str, Any]]:
-        with closing(HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
-            connection.request(
-                "POST",
-                "/api/v1/query",
-                urlencode({"query": promql, "time": f"{moment:.3f}"}),
-                {"Content-Type": "application/x-www-form-urlencoded"},
-            )
-            told = json.loads(connection.getresponse().read())
-        assert told["status"] == "success", told
-        result: list[dict[str, Any]] = told["data"]["result"]
-        return result
+        return query(self.port, promql, moment)
 
     def by_job(self, promql: str, step: int = STEPS - 1) -> dict[str, float]:
         """The number of every page that has one. NaN is none."""
@@ -118,24 +104,6 @@ class Oracle:
                 self.moments.append(max(scraped))
                 return
         raise AssertionError("Prometheus did not get all pages in two minutes")
-
-
-@contextmanager
-def prometheus(folder: Path, config: dict[str, Any]) -> Iterator[int]:
-    """The port on which a Prometheus answers."""
-    (folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
-    command = (
-        "prometheus",
-        f"--config.file={folder}/prometheus.yml",
-        f"--storage.tsdb.path={folder}/data",
-        "--web.listen-address=127.0.0.1:0",
-        "--scrape.discovery-reload-interval=100ms",
-    )
-    with running(command, folder) as program:
-        program.wait_until(lambda: "Server is ready to receive web requests" in program.said)
-        listening = re.search(r'msg="Listening on" address=127\.0\.0\.1:(\d+)', program.said)
-        assert listening is not None, program.said
-        yield int(listening[1])
 
 
 @pytest.fixture(scope="module")
