@@ -1,9 +1,9 @@
-"""How much an event loop is held up by scraping a 400 KB page 20 times a second.
+"""How much an event loop is held up by scraping a page of 1.1 MB 20 times a second.
 
 A ticker sleeps for 1 ms over and over; its lag is how much later than that it wakes. Rounds with nothing
 else to do alternate with rounds in which the loop scrapes, from a loopback server in a process of its own.
 
-    python benchmarks/loop_lag.py [--seconds 3] [--rounds 5] [--uvloop]
+    python benchmarks/loop_lag.py [--seconds 3] [--rounds 5] [--bytes 1100000] [--uvloop]
 """
 
 from __future__ import annotations
@@ -18,29 +18,18 @@ import subprocess
 import sys
 import time
 
-from sglang_collect import SGLangCollector
-from sglang_collect.simulator import LoadModel, render_page
+from support.loopback import simulated_pages
 
-PAGE_BYTES = 400_000
+from sglang_collect import SGLangCollector
+
 INTERVAL = 0.05  # seconds between scrapes
 TICK = 0.001
 PERCENTILES = (0.5, 0.99, 1.0)
 
 
-def make_page() -> bytes:
-    """The page of a simulated server with as many ranks as make it this large."""
-    for dp in range(1, 100):
-        model = LoadModel(dp=dp, load=0.9)
-        model.step(60)
-        page = render_page(model)
-        if len(page) >= PAGE_BYTES:
-            return page
-    raise AssertionError("no page is that large")
-
-
-def serve() -> None:
-    """Serves the page until the parent hangs up; prints the port first."""
-    page = make_page()
+def serve(size: int) -> None:
+    """Serves the page until the parent hangs up; prints port and page size first."""
+    page, _ = simulated_pages(size)
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -98,8 +87,9 @@ async def measure(url: str, seconds: float, rounds: int) -> dict[str, list[tuple
     return found
 
 
-def benchmark(seconds: float, rounds: int, loop: asyncio.AbstractEventLoop) -> None:
-    with subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True) as server:
+def benchmark(size: int, seconds: float, rounds: int, loop: asyncio.AbstractEventLoop) -> None:
+    command = [sys.executable, __file__, "--serve", "--bytes", str(size)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         port, size = map(int, server.stdout.readline().split())
         try:
@@ -122,17 +112,18 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=3.0, help="length of a round")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--bytes", type=int, default=1_100_000, help="size of the page, at least")
     parser.add_argument("--uvloop", action="store_true")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
-        serve()
+        serve(args.bytes)
     elif args.uvloop:
         import uvloop
 
-        benchmark(args.seconds, args.rounds, uvloop.new_event_loop())
+        benchmark(args.bytes, args.seconds, args.rounds, uvloop.new_event_loop())
     else:
-        benchmark(args.seconds, args.rounds, asyncio.new_event_loop())
+        benchmark(args.bytes, args.seconds, args.rounds, asyncio.new_event_loop())
 
 
 if __name__ == "__main__":

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import shlex
 import shutil
 import socket
 import subprocess
+import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -13,7 +17,10 @@ from pathlib import Path
 
 from sglang_collect.simulator import LoadModel, render_page
 
-__all__ = ["cpu_seconds", "nginx", "simulated_pages", "unused_port", "wait_for"]
+__all__ = ["compiled", "cpu_seconds", "nginx", "simulated_pages", "unused_port", "wait_for"]
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build" / "bench"
 
 NGINX = """\
 daemon off;
@@ -42,6 +49,7 @@ http {{
     server {{
         listen 127.0.0.1:{port} backlog=4096;
         root {folder};
+        location = /status {{ stub_status; }}
         location / {{ rewrite ^ /$page break; }}
     }}
 }}
@@ -76,6 +84,24 @@ def nginx(pages: Sequence[bytes]) -> Iterator[int]:
                 yield port
             finally:
                 server.terminate()
+
+
+def compiled(source: str) -> ctypes.CDLL:
+    """A file of this folder over libcurl; its functions release the GIL."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    library = BUILD / Path(source).with_suffix(".so").name
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    config = os.environ.get("CURL_CONFIG", "curl-config")
+    flags = [
+        flag
+        for option in ("--cflags", "--libs")
+        for flag in shlex.split(
+            subprocess.run([config, option], check=True, capture_output=True, text=True).stdout
+        )
+    ]
+    file = str(ROOT / "benchmarks" / source)
+    subprocess.run([*compiler, "-O2", "-fPIC", "-shared", "-o", str(library), file, *flags], check=True)
+    return ctypes.CDLL(str(library))
 
 
 def unused_port() -> int:
