@@ -50,7 +50,7 @@ PROMETHEUS = "Prometheus server"
 SHARED = "the plan's design, one shared client"
 SHORT = (FLOOR, SWEEP, OURS, "aiohttp and prometheus_client", SHARED, PROMETHEUS)
 TIMEOUT = 30.0
-FEW = 200  # targets at most that the slow ones scrape a round
+FEW = 50  # targets at most that the slow ones scrape a round
 SECONDS = 4.0  # that the Prometheus server runs a round
 
 Sweep = Callable[[], int]
@@ -274,7 +274,7 @@ def contenders(port: int, n: int, floors: dict[str, ctypes.CDLL]) -> dict[str, A
         "aiohttp and prometheus_client": with_aiohttp(port, few),
         "httpx and prometheus_client": with_httpx(port, few),
         SHARED: as_planned(port, few, shared=True),
-        "the plan's design": as_planned(port, min(few, 20), shared=False),
+        "the plan's design": as_planned(port, min(few, 10), shared=False),
     }
     if shutil.which("prometheus"):
         found[PROMETHEUS] = prometheus(port, n)

@@ -15,7 +15,7 @@ from .aggregate import FleetAggregate
 from .collector import _reason
 from .fleet import Fleet
 from .groups import SGLangCacheMetrics, SGLangRequestMetrics, SGLangSystemMetrics
-from .models import MetricsCollectionResponse, SGLangMetricsSnapshot
+from .models import MetricsCollectionResponse
 from .window import SGLangWindow
 
 __all__ = [
@@ -26,10 +26,10 @@ __all__ = [
     "BatchResponse",
     "Failure",
     "FleetState",
+    "FleetWriter",
     "Outcome",
     "batch_json",
     "described",
-    "fleet_json",
     "response_json",
     "sentence",
     "shown",
@@ -151,10 +151,6 @@ class LastMetrics(BaseModel):
     system_metrics: SGLangSystemMetrics
     absent: list[str] = Field(description="Fields that the page has no source for")
 
-    @classmethod
-    def of(cls, snapshot: SGLangMetricsSnapshot) -> LastMetrics:
-        return cls(**{name: getattr(snapshot, name) for name in cls.model_fields})
-
 
 class TargetState(BaseModel):
     """A target of the fleet. All but the name is None, or nothing, before its first scrape."""
@@ -169,23 +165,6 @@ class TargetState(BaseModel):
     last: LastMetrics | None = Field(default=None, description="The newest good scrape")
     window: SGLangWindow | None = Field(default=None, description="From the good scrape before to this one")
 
-    @classmethod
-    def of(cls, instance_id: str, result: ScrapeResult | None) -> TargetState:
-        if result is None:
-            return cls(instance_id=instance_id)
-        error, last = result.error, result.last_good
-        return cls(
-            instance_id=instance_id,
-            up=result.up,
-            error=None if error is None else sentence(error) or "internal error",
-            consecutive_failures=result.consecutive_failures,
-            started=result.started,
-            elapsed=result.elapsed,
-            age=result.age,
-            last=None if last is None else LastMetrics.of(last),
-            window=result.window,
-        )
-
 
 class FleetState(BaseModel):
     """Every registered instance, and all of them as one."""
@@ -195,16 +174,41 @@ class FleetState(BaseModel):
     aggregate: FleetAggregate
 
 
-def fleet_json(fleet: Fleet) -> bytes:
-    """The ``FleetState`` of a fleet. Of a large one it takes a while."""
-    latest = fleet.latest
-    names = [target.instance_id for target in fleet.targets]
-    return (
-        FleetState(
-            timestamp=datetime.now(timezone.utc),
-            targets=[TargetState.of(name, latest.get(name)) for name in names],
-            aggregate=fleet.aggregate(),
-        )
-        .model_dump_json()
-        .encode()
-    )
+class FleetWriter:
+    """Writes the ``FleetState`` of a fleet, and keeps what it wrote of each result.
+
+    Only ages change without a new result.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[ScrapeResult | None, bytes, bytes]] = {}
+
+    def write(self, fleet: Fleet) -> bytes:
+        """The JSON. Where much is new in a large fleet it takes a while."""
+        latest, before, kept, targets = fleet.latest, self._kept, {}, []
+        for target in fleet.targets:
+            name = target.instance_id
+            result = latest.get(name)
+            known = before.get(name)
+            if known is None or known[0] is not result:
+                known = (result, *_state_json(name, result))
+            kept[name] = known
+            targets.append(known[1] + to_json(None if result is None else result.age) + known[2])
+        self._kept = kept
+        moment, whole = to_json(datetime.now(timezone.utc)), fleet.aggregate().model_dump_json().encode()
+        return b'{"timestamp":%b,"targets":[%b],"aggregate":%b}' % (moment, b",".join(targets), whole)
+
+
+def _state_json(instance_id: str, result: ScrapeResult | None) -> tuple[bytes, bytes]:
+    """A ``TargetState``: what comes before the number that is its age, and what comes after."""
+    head: dict[str, Any] = {"instance_id": instance_id, "up": False, "error": None}
+    head |= {"consecutive_failures": 0, "started": None, "elapsed": None}
+    tail: dict[str, Any] = {"last": None, "window": None}
+    if result is not None:
+        error = result.error
+        head["up"] = result.up
+        head["error"] = None if error is None else sentence(error) or "internal error"
+        head["consecutive_failures"] = result.consecutive_failures
+        head["started"], head["elapsed"] = result.started, result.elapsed
+        tail = {"last": result._last_record(), "window": result.window}
+    return to_json(head)[:-1] + b',"age":', b"," + to_json(tail)[1:]

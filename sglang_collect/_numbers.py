@@ -18,7 +18,7 @@ from . import _core
 from .catalog import Field, Reading, histogram_slot, own_slot, sglang, sglang_fields
 from .groups import NATIVE_GROUPS, PLAN_GROUPS, QUANTILES, Distribution, SGLangRank, finite, nearest
 
-__all__ = ["group_numbers", "native_numbers", "plan_numbers"]
+__all__ = ["group_numbers", "native_numbers", "plan_numbers", "plan_record"]
 
 logger = logging.getLogger("sglang_collect")
 
@@ -75,6 +75,18 @@ def plan_numbers(fold: _core.Fold) -> tuple[dict[str, dict[str, float | int]], l
         else:
             values[group][name] = number
     return values, absent
+
+
+_DEFAULTS = {group: model().model_dump() for group, model in PLAN_GROUPS.items()}
+
+
+def plan_record(fold: _core.Fold) -> dict[str, Any]:
+    """The plan's groups whole, 0 where the page has no source, and ``absent``: as a snapshot has them."""
+    values, absent = plan_numbers(fold)
+    return {
+        **{group: {**defaults, **values[group]} for group, defaults in _DEFAULTS.items()},
+        "absent": absent,
+    }
 
 
 # ------------------------------------------------------------- native groups

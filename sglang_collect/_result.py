@@ -17,6 +17,7 @@ from operator import add
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from . import _core
+from ._numbers import plan_record
 from .catalog import histogram_slot, sglang
 from .collector import _reason
 from .errors import NotExposition
@@ -156,6 +157,11 @@ class ScrapeResult:
         """The fold of a good scrape that is no older than this, in seconds."""
         age = self.age
         return self._last.fold if self.up and self._last and age is not None and age <= max_age else None
+
+    def _last_record(self) -> dict[str, Any] | None:
+        """When the scrape of the newest good page began, and the plan's groups of it."""
+        last = self._last
+        return None if last is None else {"timestamp": _moment(last.started), **plan_record(last.fold)}
 
     def summary(self) -> dict[str, Any]:
         """All but the snapshots, as JSON has it."""

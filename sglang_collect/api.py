@@ -34,10 +34,10 @@ from ._answers import (
     BatchResponse,
     Failure,
     FleetState,
+    FleetWriter,
     Outcome,
     batch_json,
     described,
-    fleet_json,
     response_json,
     sentence,
     shown,
@@ -318,6 +318,7 @@ class _Service:
         self._named = _Driver(guard=_core.Guard(settings.allow), max_connections=settings.max_concurrent)
         self._registered = _Driver(max_connections=settings.max_concurrent)
         self._fleet: Fleet | None = None
+        self._writer = FleetWriter()
         self._watched = False
         interval = settings.watch_interval or _LOOK_INTERVAL
         self._live = Live(
@@ -483,7 +484,7 @@ class _Service:
         fleet = self._open_fleet()
         if not self._watched:
             await fleet.ascrape()
-        return await asyncio.to_thread(fleet_json, fleet)
+        return await asyncio.to_thread(self._writer.write, fleet)
 
     def events(self, instance_id: str | None) -> Response:
         """What happens to all instances, or to one, for as long as the client listens."""

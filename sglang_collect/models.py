@@ -27,7 +27,7 @@ from pydantic import (
 from pydantic_core import to_json
 
 from . import _core
-from ._numbers import group_numbers, native_numbers, plan_numbers
+from ._numbers import group_numbers, native_numbers, plan_numbers, plan_record
 from .catalog import Reading, sglang, sglang_fields
 from .gateway import refuse_gateway
 from .groups import (
@@ -143,9 +143,6 @@ def _native_group(reading: Reading, name: str) -> Any:
     return NATIVE_GROUPS[name].model_validate(numbers)
 
 
-_PLAN_DEFAULTS = {group: model().model_dump() for group, model in PLAN_GROUPS.items()}
-
-
 class _Source:
     """What a snapshot was read from, kept for what is made when first read. Never changes."""
 
@@ -196,15 +193,13 @@ class _Source:
     def json(self, snapshot: SGLangMetricsSnapshot) -> bytes:
         """A snapshot of which nothing has been made, without its samples. The one model is written once."""
         reading = Reading(self.fold)
-        values, absent = plan_numbers(self.fold)
         names = reading.labels("model_name")
         head = to_json(
             {
                 "timestamp": snapshot.timestamp,
                 "instance_id": snapshot.instance_id,
                 "endpoint": snapshot.endpoint,
-                **{group: {**defaults, **values[group]} for group, defaults in _PLAN_DEFAULTS.items()},
-                "absent": absent,
+                **plan_record(self.fold),
                 "notes": sglang_fields.notes(reading),
                 "model_names": names,
                 "engine_type": self._value("engine_type", snapshot.timestamp),

@@ -20,6 +20,7 @@ from fleets import counting, dead, echo, finished
 from servers import Request, Server, answer, eventually, serving, silence, unused_port
 
 import sglang_collect as sc
+from sglang_collect._answers import FleetState, FleetWriter, LastMetrics, TargetState
 from sglang_collect.api import HOP_HEADER, Instance, RouterSettings, create_app, create_router
 
 LOOPBACK = ["127.0.0.1/32:1-65535"]
@@ -198,6 +199,50 @@ def test_the_fleet_is_scraped_when_asked_for(server: Server, log: pytest.LogCapt
     assert [request.headers["authorization"] for request in server.requests] == ["Bearer t0ken"] * 2
     assert all(HOP_HEADER.lower() in request.headers for request in server.requests)
     assert "127.0.0.1" not in response.text
+
+
+def test_the_state_of_a_fleet_is_what_its_document_says(server: Server) -> None:
+    with serving(counting(finished)) as busy:
+        targets = [
+            sc.Target('a"\n', f"{server.url}/3"),
+            sc.Target("busy", busy.url),
+            sc.Target("dead", dead()),
+        ]
+        writer = FleetWriter()
+        with sc.Fleet(targets) as fleet:
+            before = FleetState.model_validate_json(writer.write(fleet), strict=True)
+            assert [state.age for state in before.targets] == [None, None, None]
+            for _ in range(2):
+                fleet.scrape()
+                latest = fleet.latest
+                text = writer.write(fleet)
+                state = FleetState.model_validate_json(text)
+                assert list(json.loads(text)["targets"][0]) == list(TargetState.model_fields)
+            for told, result in zip(state.targets, latest.values(), strict=True):
+                assert (told.instance_id, told.up) == (result.target.instance_id, result.up)
+                assert (told.started, told.elapsed) == (result.started, result.elapsed)
+                assert told.window == result.window
+                if result.snapshot is None:
+                    assert told.last is None
+                else:
+                    assert told.last == LastMetrics(
+                        **{name: getattr(result.snapshot, name) for name in LastMetrics.model_fields}
+                    )
+            assert state.targets[1].window is not None
+
+
+def test_only_ages_change_in_the_state_of_a_fleet_without_new_results(server: Server) -> None:
+    writer = FleetWriter()
+    with sc.Fleet([sc.Target("a", f"{server.url}/3"), sc.Target("b", f"{server.url}/4")]) as fleet:
+        fleet.scrape()
+        first, second = (json.loads(writer.write(fleet)) for _ in range(2))
+        assert second["targets"][0].pop("age") > first["targets"][0].pop("age") > 0
+        assert second["targets"][0] == first["targets"][0]
+        fleet.remove("a")
+        fleet.scrape()
+        (left,) = json.loads(writer.write(fleet))["targets"]
+        assert (left["instance_id"], left["started"]) != ("b", first["targets"][1]["started"])
+        assert left["window"] is not None
 
 
 def test_a_fleet_of_nothing_is_empty(client: TestClient) -> None:
