@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
+import statistics
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, ip_address, ip_network
@@ -272,3 +275,23 @@ def test_the_environment_changes_neither_where_we_connect_nor_what_we_send(
         assert bird.hits == []
         assert set(request.headers) <= {"host", "user-agent", "accept", "accept-encoding"}
         assert request.path == "/metrics"
+
+
+def test_a_refusal_takes_as_long_whether_or_not_the_host_exists() -> None:
+    def some(name: str, nth: int) -> Sequence[str] | None:
+        return ["10.0.0.5"] if name.startswith("here") else None
+
+    with names(some) as server, Scraper(guard=Guard(ALLOW)) as scraper:
+        times: dict[str, list[float]] = {"here": [], "gone": []}
+        words = set()
+        for n in range(40):
+            for kind, seconds in times.items():
+                url = f"http://{kind}{n}.example:30000/metrics"
+                started = time.perf_counter()
+                ((_, outcome),) = scrape_all(scraper, [url])
+                seconds.append(time.perf_counter() - started)
+                assert isinstance(outcome, Result)
+                words.add(re.sub(r"\(after .*|http://\S+", "", str(outcome.error)))
+        assert len(words) == 1
+        assert server.asked == {}
+    assert abs(statistics.median(times["here"]) - statistics.median(times["gone"])) < 0.02

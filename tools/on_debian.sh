@@ -37,6 +37,7 @@ git ls-files -z --cached --others --exclude-standard | xargs -0 -r ls -d 2>/dev/
 unshare -m sh -c '
     root=$1
     shift
+    mount --bind "$root" "$root" # so that a mount namespace can be made inside
     mount -t proc proc "$root/proc"
     mount --rbind /dev "$root/dev"
     mount -t sysfs -o ro sysfs "$root/sys" 2>/dev/null || true
