@@ -66,6 +66,7 @@ class Fault:
     words: str = ""
     connection: str = ""
     waits: bool = False  # for the timeout
+    asked: int = 1  # requests at most
     attributes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -106,6 +107,11 @@ def encoding(reply: bytes, words: str = "") -> Fault:
 
 def too_many_headers(reply: Answer) -> Fault:
     return Fault(reply, sc.ScrapeError, "headers_too_large", connection="closed")
+
+
+def too_long_a_line(reply: Answer) -> Fault:
+    """What libcurl may call a lack of memory, so that a second try has to tell."""
+    return Fault(reply, sc.ScrapeError, "headers_too_large", connection="closed", asked=2)
 
 
 def too_large(reply: Answer | bytes) -> Fault:
@@ -181,13 +187,13 @@ FAULTS = {
     "a gzip bomb": too_large(gzipped(b"a 1\n" * 50_000_000)),
     "a gzip bomb in chunks": too_large(chunked(b"%x\r\n" % len(BOMB), BOMB, b"\r\n0\r\n\r\n", fields=GZIP)),
     "100,000 headers": too_many_headers(then_flood(b"HTTP/1.1 200 OK\r\n", b"X: secret\r\n")),
-    "a header line of 1 MiB": too_many_headers(then_close(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 2**20)),
-    "a header line without end": too_many_headers(then_flood(b"HTTP/1.1 200 OK\r\nX: ", b"y")),
-    "a status line without end": too_many_headers(then_flood(b"HTTP/1.1 200 ", b"y")),
+    "a header line of 1 MiB": too_long_a_line(then_close(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 2**20)),
+    "a header line without end": too_long_a_line(then_flood(b"HTTP/1.1 200 OK\r\nX: ", b"y")),
+    "a status line without end": too_long_a_line(then_flood(b"HTTP/1.1 200 ", b"y")),
     "interim answers without end": too_many_headers(then_flood(b"", b"HTTP/1.1 103 x\r\n\r\n")),
     "100 Continue without end": too_many_headers(then_flood(b"", b"HTTP/1.1 100 x\r\n\r\n")),
     "trailers without end": too_many_headers(then_flood(TRAILERS, b"X: secret\r\n")),
-    "one trailer line without end": too_many_headers(then_flood(TRAILERS + b"X: ", b"y")),
+    "one trailer line without end": too_long_a_line(then_flood(TRAILERS + b"X: ", b"y")),
     # encodings
     "cut gzip": truncated(gzipped(PAGE, cut=3), "gzip", ""),
     "gzip of nothing": truncated(sized(b"", fields=GZIP), "gzip", ""),
@@ -231,10 +237,9 @@ def test_a_fault_is_its_error_in_time_and_harms_nothing_else(
         assert {key: getattr(result.error, key) for key in fault.attributes} == fault.attributes
         assert seconds < (timeout + SLACK if fault.waits else 5)
         assert result.wire_bytes <= LIMITS.body_bytes * 9 / 8 + 2 * 65536
-        if fault.connection != "kept":
-            assert len(server.requests) == 1
+        assert len(server.requests) <= fault.asked
         if fault.connection == "closed":
-            assert eventually(lambda: server.closed == server.opened == 1)
+            assert eventually(lambda: server.closed == server.opened <= fault.asked)
         good, _ = fetch(scraper, neighbour, PLAN)
         assert good.fold == {"a": 1.0}
         assert good.reused
