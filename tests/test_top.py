@@ -204,7 +204,7 @@ async def test_a_server_that_falls_silent_is_stale_and_keeps_its_numbers() -> No
         async with showing(target("one", server.url), timeout=30) as shown:
             await shown.until(lambda: shown.cells("one")["state"] == "stale")
             assert shown.cells("one")["running"] == "4"
-            assert "1 stale" in shown.lines[0]
+            await shown.until(lambda: "1 stale" in shown.lines[0])
 
 
 async def test_a_target_that_has_not_answered_yet_is_new() -> None:
