@@ -1,4 +1,4 @@
-"""The command line: ``sglang-collect scrape | fleet | top | simulate | serve | demo``.
+"""The command line: ``sglang-collect scrape | fleet | top | simulate | serve | demo | completion``.
 
 Exit codes: 0; 1 for an expected failure, told in one line on stderr with a hint where one helps; 2 for bad
 usage; 130 after Ctrl-C. ``simulate``, ``serve``, and without ``--once`` ``fleet`` and ``top`` are meant
@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ._completion import SHELLS, script
 from ._version import __version__
 from .errors import ConnectError, HTTPStatusError, SGLangCollectError, TLSError
 from .options import DEFAULT_TIMEOUT, endpoint_url
@@ -31,6 +32,11 @@ __all__ = ["main"]
 _PROGRAM = "sglang-collect"
 _DEMO_SECONDS = 90
 _WATCH_INTERVAL = 2.0  # seconds
+_EPILOG = """\
+A first look, without a server:  sglang-collect top --demo
+The options of a command:        sglang-collect COMMAND --help
+Exit status: 0; 1 where a server could not be read, or something else failed that may
+fail; 2 for bad usage; 130 after Ctrl-C."""
 
 
 class _Failure(Exception):
@@ -42,7 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help(sys.stderr)
+        return 2
     run: Callable[[argparse.Namespace], int] = args.run
     try:
         return run(args)
@@ -62,8 +72,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _complain(args: argparse.Namespace, error: Exception) -> int:
     hint = _hint(error, getattr(args, "url", ""))
-    print(f"{_PROGRAM} {args.command}: {error}" + (f". Hint: {hint}" if hint else ""), file=sys.stderr)
+    told = f"{_PROGRAM} {args.command}: {_told(error)}"
+    print(f"{told}. Hint: {hint}" if hint else told, file=sys.stderr)
     return 1
+
+
+def _told(error: Exception) -> str:
+    """An error in words: of the system's without its number, and with the file first."""
+    if isinstance(error, OSError) and not isinstance(error, SGLangCollectError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 def _hint(error: Exception, url: str) -> str:
@@ -72,13 +90,16 @@ def _hint(error: Exception, url: str) -> str:
         if error.reason == "redirect":
             return f"ask for {_other_path(url)}"
         if error.status == 404:
-            return "does the server run with --enable-metrics?"
+            asks = "does the server run with --enable-metrics?"
+            return asks if url.endswith("/metrics") else "an SGLang server's page is /metrics"
         if error.status in (401, 403):
             return "an older SGLang with an API key? --bearer-token-file FILE"
-    if isinstance(error, ConnectError) and error.reason == "connect_failed":
+    if isinstance(error, ConnectError) and error.reason == "connect_failed" and url:
         return "is the server up, and is this its port? SGLang's own default is 30000"
     if isinstance(error, TLSError) and error.reason == "tls_untrusted":
         return "--ca-file FILE names the authority to trust"
+    if isinstance(error, TLSError) and error.reason == "tls_handshake" and url:
+        return f"a server without TLS is http{url.removeprefix('https')}"
     return ""
 
 
@@ -91,9 +112,14 @@ def _other_path(url: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=_PROGRAM, description="Reads the metrics of SGLang servers.")
+    parser = argparse.ArgumentParser(
+        prog=_PROGRAM,
+        description="Reads the metrics of SGLang servers.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"{_PROGRAM} {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_scrape(commands)
     _add_fleet(commands)
     _add_top(commands)
@@ -106,6 +132,17 @@ def _parser() -> argparse.ArgumentParser:
         "what is true of the server. Exits with 0 only where every field is equal.",
     )
     demo.set_defaults(run=_demo)
+    completion = commands.add_parser(
+        "completion",
+        help="print a script that completes commands in a shell",
+        description="Prints a script that completes commands, options and their values. For bash or zsh: "
+        'eval "$(sglang-collect completion bash)" in ~/.bashrc; for fish: sglang-collect completion fish '
+        "> ~/.config/fish/completions/sglang-collect.fish",
+    )
+    completion.add_argument(
+        "shell", choices=SHELLS, help="the shell that reads it: %(choices)s", metavar="SHELL"
+    )
+    completion.set_defaults(run=lambda args: _completion(parser, args.shell))
     return parser
 
 
@@ -450,13 +487,16 @@ def _watch(fleet: Fleet, args: argparse.Namespace) -> int:
 def _top(args: argparse.Namespace) -> int:
     from .top.rows import Board, View
 
+    if not (args.targets or args.file_sd or args.http_sd or args.demo):
+        _bad_usage(args, "no TARGET, --file-sd, --http-sd or --demo")
     if not 0.01 <= args.window <= 3600:
         _bad_usage(args, "a window is 0.01 to 3600 seconds")
     view = View(args.sort, args.reverse, tuple(args.filter.lower().split()))
     if not args.once:
         import textual  # noqa: F401  what is missing is told before servers are asked
 
-        if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+        terminal = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+        if not terminal or os.environ.get("TERM", "dumb") == "dumb":
             raise _Failure(
                 "the screen needs a terminal. Hint: --once prints the table, 'fleet' lines of JSON"
             )
@@ -558,6 +598,11 @@ def _until_interrupted() -> Iterator[None]:
             yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _completion(parser: argparse.ArgumentParser, shell: str) -> int:
+    print(script(parser, shell), end="")
+    return 0
 
 
 def _demo(args: argparse.Namespace) -> int:

@@ -92,7 +92,8 @@ def make_endpoint(
 
 
 def endpoint_url(text: str) -> str:
-    """The URL that a person means: a bare ``host:port`` is ``http://host:port/metrics``."""
-    if "://" in text:
-        return text
-    return f"http://{text}" if "/" in text else f"http://{text}/metrics"
+    """The URL that a person means: a server without a path, ``host:port``, is its ``/metrics``."""
+    url = text if "://" in text else f"http://{text}"
+    scheme, _, rest = url.partition("://")
+    host, _, path = rest.partition("/")
+    return f"{scheme}://{host}/metrics" if host and not path and "?" not in host else url

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from fcntl import ioctl
 
 import pyte
+import pytest
 from textual.pilot import Pilot
 
 from sglang_collect.top.app import TopApp
@@ -123,6 +124,8 @@ class Terminal:
 @contextmanager
 def terminal(*args: str, columns: int = 80, rows: int = 24, **environment: str) -> Iterator[Terminal]:
     """``sglang-collect`` in a terminal; it is killed where a test leaves it running."""
+    if "libasan" in os.environ.get("LD_PRELOAD", ""):
+        pytest.skip("nothing of C that the tests of the app do not run, and slow")
     command = [sys.executable, "-m", "sglang_collect", *args]
     started = Terminal(command, columns=columns, rows=rows, **environment)
     try:

@@ -222,17 +222,35 @@ def test_a_silent_server_ends_in_a_timeout(capsys: pytest.CaptureFixture[str]) -
     assert server.url in one_line(err)
 
 
+def test_without_a_command_it_tells_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys)
+    assert (code, out) == (2, "")
+    for word in ("scrape", "fleet", "top --demo", "COMMAND --help", "Exit status"):
+        assert word in err
+
+
 @pytest.mark.parametrize("flag", ["--ca-file", "--client-cert", "--bearer-token-file"])
 def test_a_missing_file_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str], flag: str) -> None:
     code, _, err = run(capsys, "scrape", "https://127.0.0.1:1/metrics", flag, "/nowhere/at/all")
     assert code == 1
-    assert "/nowhere/at/all" in one_line(err)
+    assert one_line(err) == "sglang-collect scrape: /nowhere/at/all: No such file or directory"
+
+
+def test_hints_fit_what_was_asked_for(
+    capsys: pytest.CaptureFixture[str], sglang_simulator: Simulator
+) -> None:
+    url = sglang_simulator.url
+    _, _, err = run(capsys, "scrape", url.replace("/metrics", "/metric"))
+    assert "SGLang server's page is /metrics" in one_line(err)
+    _, _, err = run(capsys, "scrape", url.replace("http", "https"))
+    assert f"a server without TLS is {url}" in one_line(err)
+    _, _, err = run(capsys, "fleet", "--once", "--http-sd", dead())
+    assert "Hint" not in one_line(err)
 
 
 @pytest.mark.parametrize(
     "args",
     [
-        [],
         ["conquer"],
         ["scrape"],
         ["scrape", "h:1", "--timeout", "soon"],

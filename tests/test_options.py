@@ -73,7 +73,12 @@ def test_a_header_with_a_line_break_is_refused_without_repeating_it() -> None:
         ("[::1]:30000", "http://[::1]:30000/metrics"),
         ("gpu1:30000/engine_metrics", "http://gpu1:30000/engine_metrics"),
         ("https://gpu1/metrics", "https://gpu1/metrics"),
+        ("http://gpu1:30000", "http://gpu1:30000/metrics"),
+        ("http://gpu1:30000/", "http://gpu1:30000/metrics"),
+        ("gpu1:30000/", "http://gpu1:30000/metrics"),
+        ("http://gpu1?x=1", "http://gpu1?x=1"),
+        ("http://", "http://"),
     ],
 )
-def test_a_bare_host_and_port_means_its_metrics_page(text: str, url: str) -> None:
+def test_a_server_without_a_path_means_its_metrics_page(text: str, url: str) -> None:
     assert endpoint_url(text) == url

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -146,7 +147,7 @@ def test_once_on_a_pipe_needs_no_textual() -> None:
             capture_output=True,
             text=True,
             timeout=30,
-            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+            env={**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
         )
     assert ended.returncode == 0
     assert ended.stderr == ""
@@ -175,7 +176,7 @@ def test_the_screen_is_not_written_into_a_pipe(capsys: pytest.CaptureFixture[str
         (["--sort", "nothing", "x:1"], "--sort"),
     ],
 )
-def test_bad_usage_is_told(capsys: pytest.CaptureFixture[str], args: list[str], told: str) -> None:
+def test_bad_usage_of_top_is_told(capsys: pytest.CaptureFixture[str], args: list[str], told: str) -> None:
     with pytest.raises(SystemExit) as ended:
         main(("top", "--once", *args))
     assert ended.value.code == 2
