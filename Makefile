@@ -13,7 +13,7 @@ CORE_FILES := setup.py $(wildcard csrc/*/*)
 JOBS := -j2 -k -Otarget
 CTEST := $(MAKE) -f tools/ctest.mk $(JOBS)
 
-.PHONY: help demo top-demo dashboard-demo test test-c test-py check check-rest format format-check lint types \
+.PHONY: help twins demo top-demo dashboard-demo test test-c test-py check check-rest format format-check lint types \
         test-c-sanitized test-py-sanitized generated package bench setup clean docs fuzz fuzz-replay drift drift-pinned
 
 help: ## this list
@@ -32,7 +32,7 @@ test: test-c test-py ## C tests and pytest
 
 check: test check-rest ## everything that has to hold before a commit
 
-check-rest: format-check lint types test-c-sanitized fuzz test-py-sanitized package drift-pinned docs
+check-rest: format-check lint types test-c-sanitized twins fuzz test-py-sanitized package drift-pinned docs
 
 # ------------------------------------------------------------------- set-up
 
@@ -63,6 +63,9 @@ test-c-sanitized: .venv/.analysers ## the core under ASan and UBSan, TSan, valgr
 	@$(CTEST) FLAVOUR=portable TESTS="parse plan repeat steady"
 	@$(CTEST) FLAVOUR=tsan TESTS="scrape lesson pool poller"
 	@$(CTEST) FLAVOUR=valgrind
+
+twins: .venv/.packages ## the core with one safety broken at a time: its tests have to notice
+	@$(PY) tools/twins.py
 
 test-py-sanitized: setup ## pytest with the extension under ASan and UBSan, and the coverage of the package
 	@tools/pytest_asan.sh

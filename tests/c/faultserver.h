@@ -147,6 +147,8 @@ static const struct {
      "HTTP/1.1 503 x\r\nRetry-After: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 0\r\n\r\n", NULL},
     {"/503-junk", KEEP, "HTTP/1.1 503 x\r\nRetry-After: soon\r\nContent-Length: 0\r\n\r\n", NULL},
     {"/redirect", KEEP, "HTTP/1.1 302 x\r\nLocation: /page\r\nContent-Length: 0\r\n\r\n", NULL},
+    {"/redirect-once", CLOSE,
+     "HTTP/1.1 307 x\r\nLocation: /page\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", NULL},
     {"/html", KEEP, "HTTP/1.1 200 x\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\nsecret", NULL},
     {"/cut", CLOSE, SIZED(1000) "a 1\nb 2\n", NULL},
     {"/cut-chunk", CLOSE, CHUNKED "100\r\na 1\n", NULL},
@@ -225,6 +227,12 @@ static bool serve(int fd, const char *path, int nth)
         send_page(fd, body);
     } else if (strcmp(path, "/once") == 0 && nth == 1) {
         send_page(fd, "a 1\n");
+    } else if (strcmp(path, "/once-reset") == 0) {
+        if (nth > 1)
+            reset(fd);
+        else
+            send_page(fd, "a 1\n");
+        return nth == 1;
     } else if (strcmp(path, "/late") == 0) {
         send_page(fd, "a 1\n");
         sleep_ms(30);

@@ -401,20 +401,40 @@ static void a_timeout_tells_connecting_from_shaking_hands(void)
     sgc_scraper_free(scraper);
 }
 
+/* Closed without an answer libcurl asks again by itself, reset it does not. */
 static void a_kept_connection_that_died_is_asked_again_once(void)
 {
-    sgc_scraper *scraper = scraper_of(10);
-    sgc_endpoint *endpoint = endpoint_of("/once", 5);
-    sgc_result *result = scrape(scraper, endpoint, NULL);
-    int requests = atomic_load(&server.requests), accepted = atomic_load(&server.accepted);
+    static const char *const paths[] = {"/once", "/once-reset"};
 
-    CHECK(is_good(result) && !result->retried);
-    sgc_result_free(result);
-    result = scrape(scraper, endpoint, NULL);
-    CHECK_MSG(is_good(result) && result->retried && !result->reused, "%s", result->failure.what);
-    CHECK(atomic_load(&server.requests) == requests + 2 && atomic_load(&server.accepted) == accepted + 1);
-    sgc_result_free(result);
-    sgc_endpoint_free(endpoint);
+    for (int i = 0; i < 2; i++) {
+        sgc_scraper *scraper = scraper_of(10);
+        sgc_endpoint *endpoint = endpoint_of(paths[i], 5);
+        sgc_result *result = scrape(scraper, endpoint, NULL);
+        int requests = atomic_load(&server.requests), accepted = atomic_load(&server.accepted);
+        CHECK(is_good(result) && !result->retried);
+        sgc_result_free(result);
+        result = scrape(scraper, endpoint, NULL);
+        CHECK_MSG(is_good(result) && result->retried && !result->reused, "%s: %s", paths[i],
+                  result->failure.what);
+        CHECK(atomic_load(&server.requests) == requests + 2 && atomic_load(&server.accepted) == accepted + 1);
+        sgc_result_free(result);
+        sgc_endpoint_free(endpoint);
+        sgc_scraper_free(scraper);
+    }
+}
+
+static void a_redirect_leads_to_no_second_request(void)
+{
+    static const char *const paths[] = {"/redirect", "/redirect-once"};
+    sgc_scraper *scraper = scraper_of(10);
+
+    for (int i = 0; i < 2; i++) {
+        int requests = atomic_load(&server.requests);
+        sgc_result *result = scrape_path(scraper, paths[i], 5);
+        CHECK(result->failure.reason == SGC_REASON_REDIRECT && !result->body);
+        sgc_result_free(result);
+        CHECK_MSG(atomic_load(&server.requests) == requests + 1, "%s", paths[i]);
+    }
     sgc_scraper_free(scraper);
 }
 
@@ -1080,6 +1100,7 @@ int main(void)
     a_timeout_is_kept_and_says_how_far_the_scrape_came();
     a_timeout_tells_connecting_from_shaking_hands();
     a_kept_connection_that_died_is_asked_again_once();
+    a_redirect_leads_to_no_second_request();
     several_kept_connections_that_died_cost_two_requests_at_most();
     bytes_that_nobody_asked_for_do_not_become_the_next_page();
     many_scrapes_share_few_connections_and_mix_nothing_up();

@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+"""Do the C tests notice? Breaks one safety of the core at a time, in a copy, and expects its test to go red.
+
+    python tools/twins.py            all of them
+    python tools/twins.py leak race  some
+
+A test that finds nothing wrong with a broken twin proves nothing about the core either. Each twin is the
+core with one piece of text in the place of another, so the core itself holds no trap doors.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+COPY = ROOT / "build" / "twins"
+
+
+class Twin(NamedTuple):
+    """What is broken in which file of the core, and the test program that must see it."""
+
+    breaks: str
+    file: str
+    sound: str
+    broken: str
+    test: str
+    flavour: str = "plain"
+
+
+TWINS = {
+    "leak": Twin(
+        "the body of an answer that failed is never freed",
+        "answer.c",
+        "    answer->inflater = NULL;\n    sgc__buf_free(&answer->body);\n",
+        "    answer->inflater = NULL;\n",
+        "scrape",
+    ),
+    "guard": Twin(
+        "no address is judged when a socket opens or a request is sent",
+        "http.c",
+        "if (http->guard && !sgc_guard_allows_address(",
+        "if (!http && !sgc_guard_allows_address(",
+        "scrape",
+    ),
+    "metadata": Twin(
+        "link-local addresses are like any other",
+        "guard.c",
+        "    {{169, 254}, 16, false},\n",
+        "",
+        "guard",
+    ),
+    "embedded": Twin(
+        "an IPv4 address inside one of NAT64 is not looked at",
+        "guard.c",
+        "{{{0x00, 0x64, 0xff, 0x9b}, 96, true}, 12, false},",
+        "",
+        "guard",
+    ),
+    "proxy": Twin(
+        "the proxies of the environment are used",
+        "http.c",
+        "i < sizeof fixed_texts / sizeof *fixed_texts;",
+        "i < 2;",
+        "scrape",
+    ),
+    "headers": Twin(
+        "headers have no ceiling",
+        "answer.c",
+        "if (answer->header_bytes > SGC__HEADER_BYTES || answer->header_lines > SGC__HEADER_LINES)",
+        "if (answer->header_lines > 1000 * SGC__HEADER_LINES)",
+        "http",
+    ),
+    "bomb": Twin(
+        "inflating has no ceiling but four times the limit",
+        "answer.c",
+        "sgc__buf_init(&answer->body, (size_t)answer->limit);",
+        "sgc__buf_init(&answer->body, 4 * (size_t)answer->limit);",
+        "http",
+    ),
+    "cut-line": Twin(
+        "a body may end inside a line",
+        "answer.c",
+        "if (text.len == 0 || text.ptr[text.len - 1] == '\\n')",
+        "if (text.len != SIZE_MAX)",
+        "http",
+    ),
+    "cut-gzip": Twin(
+        "gzip may end early",
+        "answer.c",
+        "if (answer->gzip && !(answer->inflater && sgc__inflater_done(answer->inflater)))",
+        "if (answer->gzip && !answer->inflater)",
+        "http",
+    ),
+    "two-lengths": Twin(
+        "of two lengths the last one counts",
+        "answer.c",
+        "else if (answer->sized && length != answer->length)",
+        "else if (answer->sized && length == UINT64_MAX)",
+        "http",
+    ),
+    "no-retry": Twin(
+        "a kept connection that died is a failure",
+        "outcome.c",
+        "return http->again || (died",
+        "return (died",
+        "scrape",
+    ),
+    "mixed-up": Twin(
+        "after a fork both processes read from the same connections",
+        "scrape.c",
+        "    if (known->pid == getpid())\n        return known;\n",
+        "    if (known->pid)\n        return known;\n",
+        "scrape",
+    ),
+    "over-read": Twin(
+        "the reader looks a byte past the end of a page",
+        "lex.c",
+        "while (p < end && !is(*p, TOKEN_END))",
+        "while (p <= end && !is(*p, TOKEN_END))",
+        "parse",
+    ),
+    "race": Twin(
+        "scrapes are cancelled without the lock",
+        "scrape.c",
+        "    pthread_mutex_lock(&hub->lock);\n    if (id == 0) {\n",
+        "    if (id == 0) {\n",
+        "scrape",
+        "tsan",
+    ),
+}
+
+
+def copy_tree() -> None:
+    for folder in ("csrc/core", "tests/c"):
+        target = COPY / folder
+        target.mkdir(parents=True, exist_ok=True)
+        for source in (ROOT / folder).iterdir():
+            if source.suffix in {".c", ".h", ".inc"}:
+                write(target / source.name, source.read_text())
+    (COPY / "tools").mkdir(exist_ok=True)
+    shutil.copy2(ROOT / "tools" / "ctest.mk", COPY / "tools" / "ctest.mk")
+
+
+def write(path: Path, text: str) -> None:
+    """Leaves a file alone that says the same, so that make does."""
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
+def test(program: str, flavour: str) -> subprocess.CompletedProcess[str]:
+    command = ["make", "-s", "-f", "tools/ctest.mk", "-j2", f"FLAVOUR={flavour}", f"TESTS={program}"]
+    return subprocess.run(command, cwd=COPY, capture_output=True, text=True, errors="replace")
+
+
+def noticed(name: str, twin: Twin) -> bool:
+    """Breaks the twin, runs its test, and mends it again."""
+    path = COPY / "csrc" / "core" / twin.file
+    sound = path.read_text()
+    if sound.count(twin.sound) != 1:
+        print(f"{name}: {twin.file} does not hold its text once: bring tools/twins.py up to date")
+        return False
+    started = time.monotonic()
+    path.write_text(sound.replace(twin.sound, twin.broken))
+    try:
+        done = test(twin.test, twin.flavour)
+    finally:
+        path.write_text(sound)
+    seconds = time.monotonic() - started
+    red = done.returncode != 0 and ": error:" not in done.stderr  # which a compiler says
+    print(f"{name}: {'red' if red else 'NOT NOTICED'} after {seconds:.0f} s: {twin.breaks}", flush=True)
+    if not red:
+        print(done.stdout + done.stderr)
+    return red
+
+
+def main(names: list[str]) -> int:
+    copy_tree()
+    for program, flavour in {(twin.test, twin.flavour) for twin in TWINS.values()}:
+        done = test(program, flavour)
+        if done.returncode != 0:
+            print(f"the sound core fails {program}, {flavour}:\n{done.stderr}")
+            return 1
+    results = [noticed(name, TWINS[name]) for name in names or TWINS]
+    print(f"twins: {sum(results)} passed, {results.count(False)} failed")
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
