@@ -1,9 +1,14 @@
-/** The fleet at a glance: its totals, and a table with a row for each server. */
+/**
+ * The fleet at a glance: its totals, and a table with a row for each server.
+ *
+ * The rows are grids, so that of many only those in sight are laid out; roles say that they are a table.
+ */
 
 import { byId, drawnTogether, element, setAttribute, setText, showTiles } from "./dom.js";
 import { ABSENT, age, count, percent, rate, seconds } from "./format.js";
 
 const RESTART_SHOWN = 60; // seconds for which a restart is told
+const ORDER_KEPT = 2000; // ms between two changes of the order of rows
 
 /** What a row says: how it is found in it, shown and sorted. */
 const COLUMNS = [
@@ -87,23 +92,28 @@ export function tilesOf(row) {
   ];
 }
 
+function cell(role, attributes = {}, ...children) {
+  return element(role === "cell" ? "td" : "th", { role, ...attributes }, ...children);
+}
+
 /** One server's line of the table. */
 class Line {
   constructor(name, place) {
     this.name = name;
     this.place = place;
     this.row = null;
-    this.state = element("td", { class: "state" });
-    this.age = element("td");
-    this.cells = COLUMNS.map(() => element("td"));
+    this.state = cell("cell", { class: "state" });
+    this.age = cell("cell");
+    this.cells = COLUMNS.map(({ bar }) => cell("cell", bar ? { class: "with-bar" } : {}));
     this.bars = COLUMNS.map(({ bar }) => bar && element("span", { class: "bar", "aria-hidden": "true" }));
-    this.texts = this.cells.map((cell, n) => {
+    this.texts = this.cells.map((node, n) => {
       const text = document.createTextNode(ABSENT);
-      cell.append(text, ...(this.bars[n] ? [this.bars[n]] : []));
+      node.append(text, ...(this.bars[n] ? [this.bars[n]] : []));
       return text;
     });
     const link = element("a", { href: `#/server/${encodeURIComponent(name)}` }, name);
-    this.node = element("tr", {}, element("th", { scope: "row" }, link), this.state, this.age, ...this.cells);
+    const header = cell("rowheader", { scope: "row", title: name }, link);
+    this.node = element("tr", { role: "row" }, header, this.state, this.age, ...this.cells);
   }
 
   take(row) {
@@ -148,6 +158,7 @@ export class FleetView {
     this.lines = new Map();
     this.down = null; // names, once they are known
     this.sorted = { column: null, sign: 1 };
+    this.orderedAt = -Infinity;
     this.table = document.querySelector("table.fleet");
     this.body = this.table.tBodies[0];
     this.draw = drawnTogether(() => this.drawNow());
@@ -181,12 +192,12 @@ export class FleetView {
   }
 
   #makeHead() {
-    const groups = element("tr", {}, element("td", { colspan: "3" }));
+    const groups = element("tr", { role: "row" }, cell("cell", { colspan: "3" }));
     for (const [group, label] of GROUPS) {
       const colspan = String(COLUMNS.filter((column) => column.group === group).length);
-      groups.append(element("th", { scope: "colgroup", colspan, id: `group-${group}` }, label));
+      groups.append(cell("columnheader", { scope: "colgroup", colspan, id: `group-${group}` }, label));
     }
-    const names = element("tr");
+    const names = element("tr", { role: "row" });
     names.append(
       this.#headCell("Server", "name"),
       this.#headCell("State", "state"),
@@ -198,14 +209,14 @@ export class FleetView {
 
   #headCell(label, column, group) {
     const button = element("button", { type: "button" }, label);
-    const cell = element("th", { scope: "col" }, button);
+    const header = cell("columnheader", { scope: "col" }, button);
     if (group) button.setAttribute("aria-describedby", group);
-    button.addEventListener("click", () => this.#sortBy(column, cell));
-    return cell;
+    button.addEventListener("click", () => this.#sortBy(column, header));
+    return header;
   }
 
   /** First by what is most, or by what comes first in the alphabet; then the other way; then not at all. */
-  #sortBy(column, cell) {
+  #sortBy(column, header) {
     const first = typeof column === "string" ? 1 : -1;
     const { column: before, sign } = this.sorted;
     if (before !== column) this.sorted = { column, sign: first };
@@ -213,8 +224,9 @@ export class FleetView {
     else this.sorted = { column: null, sign: 1 };
     for (const other of this.table.querySelectorAll("[aria-sort]")) other.removeAttribute("aria-sort");
     if (this.sorted.column !== null) {
-      cell.setAttribute("aria-sort", this.sorted.sign > 0 ? "ascending" : "descending");
+      header.setAttribute("aria-sort", this.sorted.sign > 0 ? "ascending" : "descending");
     }
+    this.orderedAt = -Infinity;
     this.draw();
   }
 
@@ -222,8 +234,7 @@ export class FleetView {
     const lines = [...this.lines.values()].filter((line) => line.row);
     for (const line of lines) line.tick(this.clock);
     const shown = this.#filter(lines);
-    const still = this.body.matches(":hover, :focus-within") && shown.every((line) => line.node.isConnected);
-    if (!still) this.#order(shown);
+    if (this.#mayMove() || !shown.every((line) => line.node.isConnected)) this.#order(shown);
     if (this.totals) {
       const up = ["Servers up", `${this.totals.up} of ${this.lines.size}`];
       showTiles(byId("totals"), [up, ...tilesOf(this.totals)]);
@@ -242,16 +253,23 @@ export class FleetView {
     return shown;
   }
 
-  /** Rows keep still while somebody points at them, or is among them with the keyboard. */
+  /** Rows keep still for a while, and as long as somebody points at them or is among them with the keyboard. */
+  #mayMove() {
+    return performance.now() - this.orderedAt > ORDER_KEPT && !this.body.matches(":hover, :focus-within");
+  }
+
   #order(lines) {
+    this.orderedAt = performance.now();
     const { column, sign } = this.sorted;
     const ordered =
       column === null
         ? [...lines].sort((a, b) => a.place - b.place)
         : [...lines].sort((a, b) => compare(a.key(column), b.key(column), sign) || a.place - b.place);
-    ordered.forEach((line, n) => {
-      if (this.body.rows[n] !== line.node) this.body.insertBefore(line.node, this.body.rows[n] ?? null);
-    });
+    let next = this.body.firstChild;
+    for (const { node } of ordered) {
+      if (node === next) next = next.nextSibling;
+      else this.body.insertBefore(node, next);
+    }
   }
 
   #tellWhoIsDown(lines) {
