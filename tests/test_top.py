@@ -172,6 +172,18 @@ async def test_a_server_that_does_nothing_is_idle() -> None:
             assert (row["running"], row["waiting"], row["ttft50"]) == ("0", "0", "–")
 
 
+def test_a_server_whose_requests_wait_elsewhere_is_not_idle() -> None:
+    page = 'sglang:num_running_reqs{x="1"} 0\nsglang:num_queue_reqs{x="1"} 0\n'
+    with (
+        serving(answer(f'{page}sglang:num_decode_transfer_queue_reqs{{x="1"}} 3\n')) as decode,
+        serving(answer(page)) as idle,
+    ):
+        fleet, board = board_of(target("decode", decode.url), target("idle", idle.url))
+        with fleet:
+            board.take(fleet.scrape())
+            assert [row.state for row in board.rows] == ["up", "idle"]
+
+
 async def test_a_server_goes_down_and_returns() -> None:
     port = unused_port()
     model = LoadModel(seed=1, load=0.8)

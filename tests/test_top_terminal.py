@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from fleets import dead, echo
 from screens import cells_of, terminal
-from servers import answer, serving
+from servers import answer, eventually, serving
 
 from sglang_collect.cli import main
 from sglang_collect.simulator import LoadModel, Simulator
@@ -92,6 +92,15 @@ def test_keys_and_signals_end_it_and_the_terminal_is_as_before(how: str | signal
         assert b"\x1b[?25h" in after  # the cursor is there again
         assert b"\x1b[?1000l" in after  # and the mouse the terminal's own
         assert b"Traceback" not in screen.sent
+
+
+def test_back_from_the_background_it_draws_everything_again() -> None:
+    with serving(echo) as server, terminal("top", f"{server.url}/1", "--interval", "60") as screen:
+        assert screen.shows(lambda lines: any(" up " in line for line in lines[3:]))
+        screen.process.send_signal(signal.SIGTSTP)
+        assert eventually(lambda: LEFT in screen.sent)
+        screen.process.send_signal(signal.SIGCONT)
+        assert eventually(lambda: b"SERVER" in screen.sent.partition(LEFT)[2])
 
 
 def test_a_small_terminal_shows_what_fits(busy: Simulator) -> None:

@@ -386,12 +386,17 @@ class TopApp(App[None]):
         return self.fleet_screen
 
     def on_mount(self) -> None:
+        self.app_resume_signal.subscribe(self, self._resumed)
         self.run_worker(self._watch(), name="watch")
         self.set_interval(_PAUSE, self._tick)
 
     async def _watch(self) -> None:
         async for results in self._fleet.watch(self.board.interval):
             self.board.take(results)
+
+    def _resumed(self, app: App[object]) -> None:
+        """Back in the foreground, the terminal has forgotten everything."""
+        self.screen.refresh(layout=True)
 
     def _tick(self) -> None:
         self.board.sync()

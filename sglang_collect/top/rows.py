@@ -97,6 +97,7 @@ class Row:
         self.result: ScrapeResult | None = None
         self.running: int | None = None
         self.waiting: int | None = None
+        self.backlog: int | None = None  # all that wait, in whatever queue
         self.kv_used: float | None = None  # ratio, 0 to 1
         self.kv_capacity: float | None = None  # tokens
         self.tokens_per_second: float | None = None
@@ -131,7 +132,7 @@ class Row:
             return "down"
         if (self.age or 0.0) > _STALE_AFTER * self._board.interval + self.result.elapsed:
             return "stale"
-        return "idle" if self.running == 0 and not self.waiting else "up"
+        return "idle" if self.running == 0 and not self.backlog else "up"
 
     @property
     def models(self) -> list[str]:
@@ -143,11 +144,13 @@ class Row:
         self._difference, self._window, self._window_made = None, None, False
         good = result._kept()
         if good is None:
-            self.running = self.waiting = self.kv_used = self.kv_capacity = self.tokens_per_second = None
+            self.running = self.waiting = self.backlog = None
+            self.kv_used = self.kv_capacity = self.tokens_per_second = None
             return
         reading = Reading(good.fold)
         self.running = _count(reading, "queues.running")
         self.waiting = _count(reading, "queues.waiting")
+        self.backlog = _count(reading, "queues.backlog")
         self.kv_used = _number(reading, "kv_cache.usage_ratio")
         self.kv_capacity = _number(reading, "kv_cache.capacity_tokens")
         before, self._newest = self._newest, good
