@@ -99,7 +99,8 @@ class SGLangCollector:
             snapshot = await collector.collect(instance_id="sglang-001", endpoint="http://host:30000/metrics")
 
     Any number of ``collect`` calls may run at once. Connections are kept between them for as long as the
-    collector is entered. The options are those of ``scrape``.
+    collector is entered. The options are those of ``scrape``; ``driver`` is what the collectors of a router
+    share, and left out elsewhere.
 
     Attributes:
         timeout: seconds that one scrape may take.

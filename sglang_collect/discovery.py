@@ -59,7 +59,11 @@ class Discovery(ABC):
 
     @abstractmethod
     def find(self) -> list[Target]:
-        """The targets there are now; it may block. Any exception: that could not be told."""
+        """The targets there are now; it may block.
+
+        Raises:
+            Exception: that could not be told.
+        """
 
     def look(self) -> list[Target]:
         """The targets there are now, or those known before where that cannot be told."""

@@ -82,7 +82,12 @@ class Model(BaseModel):
 
 
 class SGLangRequestMetrics(Model):
-    """SGLang request-level metrics, over the lifetime of the server."""
+    """SGLang request-level metrics, over the lifetime of the server.
+
+    Totals are requests, input and output are tokens of finished requests, times are means in seconds. What
+    the page has no source for is 0 and listed in ``SGLangMetricsSnapshot.absent``. Failures
+    are answers 5xx and transfers that were lost; aborted requests are among the successful ones.
+    """
 
     success_total: int = 0
     """Total successful requests"""
@@ -101,7 +106,12 @@ class SGLangRequestMetrics(Model):
 
 
 class SGLangCacheMetrics(Model):
-    """SGLang cache metrics."""
+    """SGLang cache metrics.
+
+    The rate is of prompt tokens, 0 to 1, over the lifetime of the server; the usage is in bytes, of tokens
+    that requests or the radix cache hold; size and hits are tokens. What the page has no source for is 0 and
+    listed in ``SGLangMetricsSnapshot.absent``.
+    """
 
     cache_hit_rate: float = 0.0
     """Cache hit rate"""
@@ -114,7 +124,11 @@ class SGLangCacheMetrics(Model):
 
 
 class SGLangSystemMetrics(Model):
-    """SGLang system metrics."""
+    """SGLang system metrics, as the schedulers last reported them, up to 30 s ago.
+
+    Running and waiting are requests, the throughput is decoded tokens per second. What the page has no
+    source for is 0 and listed in ``SGLangMetricsSnapshot.absent``.
+    """
 
     num_requests_running: int = 0
     """Running requests"""
