@@ -13,6 +13,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from glob import glob
 
 from setuptools import Extension, setup
@@ -36,6 +37,8 @@ FLAVOURS = {
     ],
     "coverage": ["-O0", "-g", "-UNDEBUG", "-U_FORTIFY_SOURCE", "--coverage"],
 }
+# Of libraries that are linked in whole, nothing is seen outside.
+HIDE = ["-Wl,--exclude-libs,ALL"] if sys.platform == "linux" else []
 LINK = {"asan": ["-fsanitize=address,undefined"], "coverage": ["--coverage"]}
 
 
@@ -77,7 +80,7 @@ class BuildCore(build_ext):
         werror = ["-Werror"] if os.environ.get("SGLANG_COLLECT_WERROR") == "1" else []
         for extension in self.extensions:
             extension.extra_compile_args = [*COMPILE, *FLAVOURS[flavour], *werror, *cflags]
-            extension.extra_link_args = ["-pthread", *LINK.get(flavour, []), *libs, "-lz"]
+            extension.extra_link_args = ["-pthread", *HIDE, *LINK.get(flavour, []), *libs, "-lz"]
         super().build_extensions()
 
 

@@ -59,7 +59,7 @@ openssl() {
         make "$jobs" build_libs
         make install_dev
     )
-    install -D -m 644 "build/$OPENSSL/LICENSE.txt" "$prefix/licenses/openssl.txt"
+    cmp "build/$OPENSSL/LICENSE.txt" licenses/openssl.txt
 }
 
 libcurl() {
@@ -83,7 +83,7 @@ libcurl() {
         make -C include install
         make install-binSCRIPTS
     )
-    install -D -m 644 "build/$CURL/COPYING" "$prefix/licenses/curl.txt"
+    cmp "build/$CURL/COPYING" licenses/curl.txt
 }
 
 tools_of_the_container

@@ -1,29 +1,101 @@
 #!/usr/bin/env bash
-# Packs an sdist, builds a wheel from it, and uses the wheel away from the source.
+# Packs an sdist, builds a wheel from it that holds its libraries, installs that
+# into a new environment and tests it there, away from the source.
+#
+#   tools/package.sh        for the Python of .venv, with the libcurl of the system, and a few tests
+#   tools/package.sh all    for every CPython there is, with a libcurl of our own, and all tests
+#
+# PYTHONS names the interpreters for `all`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-python=$PWD/.venv/bin/python
-out=build/package
+root=$PWD
+scope=${1:-}
+out=$root/build/package
+tools=$root/.venv/bin
+quiet=(--quiet --disable-pip-version-check)
+few="test_ca_bundle test_core_page test_models test_sglang_collector test_typing"
+
+usable() {
+    "$1" -c '
+import ensurepip, os, sys, sysconfig, venv
+sys.exit(not (3, 10) <= sys.version_info < (3, 15) or sys.implementation.name != "cpython"
+         or not os.path.exists(sysconfig.get_path("include") + "/Python.h"))
+' 2>/dev/null
+}
+
+# One interpreter of each version.
+pythons() {
+    local python version seen=" "
+    for python in ${PYTHONS:-"$tools/python" python3.{10..14} ~/.pyenv/versions/3.*/bin/python /usr/bin/python3}; do
+        usable "$python" || continue
+        version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+        case $seen in *" $version "*) continue ;; esac
+        seen+="$version "
+        echo "$python"
+    done
+}
+
+# Of this checkout nothing but the sdist is there, and of .venv nothing at all.
+wheel() {
+    local python=$1 to=$2
+    "$python" -m venv "$to/build"
+    (
+        cd "$to"
+        env -u PYTHONPATH -u VIRTUAL_ENV PATH=/usr/bin:/bin SGLANG_COLLECT_WERROR=1 \
+            build/bin/python -m pip wheel "${quiet[@]}" --no-deps --no-cache-dir --wheel-dir raw "$sdist"
+    )
+    PATH=$tools:$PATH "$tools/python" -m auditwheel repair --wheel-dir "$to" "$to"/raw/*.whl 2>"$to/auditwheel.log"
+}
+
+purelib() {
+    "$1" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+}
+
+# What a user does: checks types, calls the command, and here also runs the tests.
+try() {
+    local to=$1 environment=$1/environment installed
+    if [ "$scope" = all ]; then
+        "$environment/bin/python" -m pip install "${quiet[@]}" "$(echo "$to"/*.whl)[test]"
+    else # what it depends on is in .venv already
+        "$environment/bin/python" -m pip install "${quiet[@]}" --no-deps "$to"/*.whl
+        purelib "$tools/python" >"$(purelib "$environment/bin/python")/dependencies.pth"
+    fi
+    installed=$(cd "$to" && "$environment/bin/python" -c 'import sglang_collect; print(sglang_collect.__path__[0])')
+    case $installed in "$environment"/*) ;; *) echo "imported from $installed" >&2 && exit 1 ;; esac
+    for name in py.typed _core.pyi catalog/sglang.py dashboard/vendor/uPlot.min.css; do
+        test -e "$installed/$name" || { echo "the wheel lacks $name" >&2 && exit 1; }
+    done
+    cp tests/typing/program.py "$to"
+    (
+        cd "$to"
+        "$tools/python" -m mypy --strict --config-file= --python-executable "$environment/bin/python" program.py
+        echo '{"enableTypeIgnoreComments": false, "reportUnnecessaryTypeIgnoreComment": true}' >pyrightconfig.json
+        "$tools/python" -m pyright --pythonpath "$environment/bin/python"
+        "$environment/bin/sglang-collect" demo >/dev/null
+        "$environment/bin/python" -m pytest -q -c "$root/pyproject.toml" -p no:cacheprovider "${chosen[@]}"
+    )
+}
+
 rm -rf "$out"
 mkdir -p "$out"
+"$tools/python" setup.py -q sdist --dist-dir "$out"
+sdist=$(echo "$out"/sglang_collect-*.tar.gz)
+chosen=()
+found=("$tools/python")
+if [ "$scope" = all ]; then
+    tools/build_libcurl.sh build/libcurl
+    export CURL_CONFIG=$root/build/libcurl/bin/curl-config
+    mapfile -t found < <(pythons)
+    chosen=("$root/tests")
+else
+    for name in $few; do chosen+=("$root/tests/$name.py"); done
+fi
 
-"$python" setup.py -q sdist --dist-dir "$out"
-SGLANG_COLLECT_WERROR=1 "$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --no-index \
-    --no-build-isolation --wheel-dir "$out" "$out"/sglang_collect-*.tar.gz
-"$python" -m pip install --quiet --disable-pip-version-check --no-deps --no-index --target "$out/installed" "$out"/*.whl
-
-cd "$out/installed"
-"$python" - <<'EOF'
-import pathlib
-import sglang_collect as sc
-
-here = pathlib.Path.cwd()
-package = pathlib.Path(sc.__file__).parent
-assert package.is_relative_to(here), package
-for name in ("py.typed", "_core.pyi", "catalog/sglang.py", "dashboard/index.html", "dashboard/vendor/uPlot.esm.js"):
-    assert (package / name).is_file(), name
-snapshot = sc.SGLangMetricsSnapshot.from_text("sglang:num_requests_running 4\n", instance_id="wheel")
-assert snapshot.system_metrics.num_requests_running == 4
-print(f"wheel of sglang-collect {sc.__version__}: works")
-EOF
+for python in "${found[@]}"; do
+    to=$out/$("$python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
+    "$python" -m venv "$to/environment"
+    wheel "$python" "$to"
+    try "$to"
+    echo "$("$python" --version): $(basename "$to"/*.whl) works"
+done
