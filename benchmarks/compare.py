@@ -243,7 +243,7 @@ def prometheus(port: int, n: int) -> Iterator[Sweep]:
                     server.send_signal(signal.SIGSTOP)
                     return served(port) - before - 1
 
-                turn.pid = server.pid  # type: ignore[attr-defined]
+                turn.pid = server.pid  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]
                 yield turn
             finally:
                 with suppress(ProcessLookupError):
