@@ -14,7 +14,7 @@ JOBS := -j2 -k -Otarget
 CTEST := $(MAKE) -f tools/ctest.mk $(JOBS)
 
 .PHONY: help twins demo top-demo dashboard-demo test test-c test-py check check-rest format format-check lint types \
-        test-c-sanitized test-py-sanitized generated package wheels bench setup clean docs fuzz fuzz-replay drift drift-pinned
+        test-c-sanitized test-py-sanitized generated package wheels bench setup clean docs fuzz fuzz-replay drift drift-pinned deep
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -123,6 +123,9 @@ drift-pinned: setup ## the same of pinned releases
 .venv/.rivals: .venv/.packages
 	@tools/setup.sh bench
 	@touch $@
+
+deep: setup ## soaks that take long
+	@$(PY) tests/soak.py
 
 bench: setup .venv/.rivals ## measurements; never part of a check
 	@for script in benchmarks/*.py; do echo "$$script"; $(PY) $$script; done
