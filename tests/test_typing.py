@@ -170,7 +170,13 @@ def test_an_editor_shows_what_a_name_means(tmp_path: Path) -> None:
     pytest.importorskip("pyright")
     file = tmp_path / "program.py"
     file.write_text(PROGRAM)
-    (tmp_path / "pyrightconfig.json").write_text(json.dumps({"extraPaths": [str(ROOT)]}))
+    environment = Path(sys.prefix)
+    config = {
+        "extraPaths": [str(Path(sc.__file__).parent.parent)],
+        "venvPath": str(environment.parent),
+        "venv": environment.name,
+    }
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(config))
     with language_server(tmp_path) as server:
         document = {"uri": file.as_uri(), "languageId": "python", "version": 1, "text": PROGRAM}
         server.tell("textDocument/didOpen", textDocument=document)

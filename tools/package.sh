@@ -45,7 +45,7 @@ wheel() {
         env -u PYTHONPATH -u VIRTUAL_ENV PATH=/usr/bin:/bin SGLANG_COLLECT_WERROR=1 \
             build/bin/python -m pip wheel "${quiet[@]}" --no-deps --no-cache-dir --wheel-dir raw "$sdist"
     )
-    PATH=$tools:$PATH "$tools/python" -m auditwheel repair --wheel-dir "$to" "$to"/raw/*.whl 2>"$to/auditwheel.log"
+    PATH=$tools:$PATH "$tools/python" -m auditwheel repair --strip --wheel-dir "$to" "$to"/raw/*.whl 2>"$to/auditwheel.log"
 }
 
 purelib() {
