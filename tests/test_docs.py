@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from documents import Document
 from tools_of import ROOT, load_tool
 
-from sglang_collect import _core
+import sglang_collect as sc
+from sglang_collect import _core, errors
 from sglang_collect.catalog.sglang import METRICS
 from sglang_collect.catalog.sglang_fields import FIELDS
 
@@ -17,6 +21,24 @@ FILE = FOLDER / "metrics.md"
 def test_the_page_is_what_its_source_gives(name: str) -> None:
     written = load_tool("make_docs").PAGES[name]()
     assert written == (FOLDER / name).read_text(encoding="utf-8"), "run make generated"
+
+
+def test_the_tree_of_errors_is_the_tree_of_errors() -> None:
+    [tree] = [
+        block.text
+        for block in Document(FOLDER / "errors.md").of("text")
+        if "SGLangCollectError" in block.text
+    ]
+    parents: list[str] = []
+    seen = []
+    tree = tree.removeprefix("Exception\n")
+    for indent, name, also in re.findall(r"^([│├└─ ]*)(\w+)(?: +\(also (\w+)\))?", tree, re.MULTILINE):
+        depth = len(indent) // 4 - 1
+        bases = [base.__name__ for base in getattr(sc, name).__bases__]
+        assert bases == [name for name in (parents[depth - 1] if depth else "Exception", also) if name]
+        parents[depth:] = [name]
+        seen.append(name)
+    assert sorted(seen) == sorted(errors.__all__)
 
 
 def test_every_reason_of_a_failed_scrape_comes_with_advice() -> None:

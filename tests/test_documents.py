@@ -46,6 +46,25 @@ def test_the_tests_on_the_page_of_the_simulator_pass(tmp_path: Path, sglang_simu
         names[test](sglang_simulator)
 
 
+def test_the_fastapi_example_answers_with_a_token_only(tmp_path: Path, sglang_simulator: Simulator) -> None:
+    from fastapi.testclient import TestClient
+
+    names = Run(Document(ROOT / "docs" / "fastapi.md"), tmp_path, sglang_simulator).python()
+
+    request = {"instance_id": "mine", "endpoint": sglang_simulator.url, "timeout": 10}
+    running = sglang_simulator.truth()["server_level"]["running"]
+    with TestClient(names["app"]) as client:
+        assert client.post("/api/v1/collect/sglang", json=request).status_code == 401
+        client.headers["authorization"] = "Bearer change-me"
+        answer = client.post("/api/v1/collect/sglang", json=request).json()
+        assert set(answer) == {"success", "instance_id", "timestamp", "metrics", "error"}
+        assert answer["metrics"]["system_metrics"]["num_requests_running"] == running
+        by_name = client.get("/api/v1/metrics/sglang/sglang-001").json()
+        assert by_name["system_metrics"]["num_requests_running"] == running
+        elsewhere = {"endpoint": "http://127.0.0.1:1/metrics"}
+        assert client.get("/api/v1/metrics/sglang/other", params=elsewhere).status_code == 403
+
+
 # -------------------------------------------------------- the mechanism itself
 
 
