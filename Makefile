@@ -124,8 +124,9 @@ drift-pinned: setup ## the same of pinned releases
 	@tools/setup.sh bench
 	@touch $@
 
-deep: setup ## soaks that take long
+deep: setup ## long runs: scrapes by the million, and what must hold meanwhile
 	@$(PY) tests/soak.py
+	@$(PY) tests/stress.py
 
 bench: setup .venv/.rivals ## measurements; never part of a check
 	@for script in benchmarks/*.py; do echo "$$script"; $(PY) $$script; done

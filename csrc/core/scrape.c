@@ -516,6 +516,21 @@ static void tick_all(hub *hub, int64_t now)
     }
 }
 
+/* Ends what may wait for a socket that nobody watches. */
+static void end_lost(hub *hub)
+{
+    for (size_t i = 0; i < hub->handles.n; i++) {
+        sgc__handle *handle = hub->handles.items[i];
+        if (handle->transfer && handle->http.shard->lost) {
+            sgc__failure_memory(&handle->transfer->result->failure);
+            end_early(hub, handle->transfer, SGC_REASON_OUT_OF_MEMORY, "");
+        }
+    }
+    for (uint32_t i = 0; i < hub->shards.n_used; i++)
+        hub->shards.list[i].lost = false;
+    hub->shards.lost = false;
+}
+
 /* Moves bytes of the sockets that are ready. A page is read as soon as it is
  * whole, while the caches have it. */
 static void act_all(hub *hub, int timeout_ms)
@@ -563,7 +578,7 @@ static bool is_over(hub *hub, int64_t now, int64_t until)
            now >= until;
 }
 
-static sgc_status drive(hub *hub, int64_t until)
+static void drive(hub *hub, int64_t until)
 {
     int64_t now = sgc__now();
     bool over = false;
@@ -575,16 +590,13 @@ static sgc_status drive(hub *hub, int64_t until)
         start_all(hub, now);
         now = sgc__now();
         tick_all(hub, now);
+        if (hub->shards.lost)
+            end_lost(hub);
         act_all(hub, is_over(hub, now, until) ? 0 : sleep_ms(hub, now, until));
         now = sgc__now();
         expire_all(hub, now);
-        if (hub->shards.failed) {
-            hub->shards.failed = false;
-            return SGC_NOMEM;
-        }
         over = is_over(hub, now, until);
     }
-    return SGC_OK;
 }
 
 static size_t return_results(hub *hub, sgc_result **results, size_t cap)
@@ -618,7 +630,6 @@ sgc_status sgc_scraper_wait(sgc_scraper *scraper, int timeout_ms, sgc_result **r
                             sgc_error *err)
 {
     hub *hub = hub_of(scraper);
-    sgc_status status;
     sgc__pipe_mask mask;
 
     *n = 0;
@@ -627,13 +638,12 @@ sgc_status sgc_scraper_wait(sgc_scraper *scraper, int timeout_ms, sgc_result **r
     if (atomic_exchange(&hub->driven, true))
         return fail_busy(err);
     sgc__pipe_block(&mask);
-    status = drive(hub, timeout_ms < 0 ? INT64_MAX : sgc__now() + (int64_t)timeout_ms * MILLISECOND);
-    if (status == SGC_OK)
-        *n = return_results(hub, results, cap);
+    drive(hub, timeout_ms < 0 ? INT64_MAX : sgc__now() + (int64_t)timeout_ms * MILLISECOND);
+    *n = return_results(hub, results, cap);
     atomic_store(&hub->woken, false);
     sgc__pipe_unblock(&mask);
     atomic_store(&hub->driven, false);
-    return status == SGC_OK ? SGC_OK : sgc__fail_memory(err);
+    return SGC_OK;
 }
 
 void sgc_scraper_free(sgc_scraper *scraper)

@@ -22,7 +22,7 @@ static int on_wanted(CURL *easy, curl_socket_t fd, int what, void *ctx, void *un
     if (what != CURL_POLL_REMOVE)
         wanted = (what & CURL_POLL_IN ? SGC__POLL_IN : 0u) | (what & CURL_POLL_OUT ? SGC__POLL_OUT : 0u);
     if (!sgc__poller_watch(&shard->all->poller, fd, shard->number, wanted))
-        shard->all->failed = true;
+        shard->lost = shard->all->lost = true;
     return 0;
 }
 
@@ -162,21 +162,28 @@ int64_t sgc__shards_due(const sgc__shards *shards)
     return due;
 }
 
-void sgc__shard_tick(sgc__shard *shard)
+/* Where memory fails libcurl may not have told which sockets it wants watched. */
+static void act(sgc__shard *shard, curl_socket_t fd, int events)
 {
     int running;
 
+    if (curl_multi_socket_action(shard->multi, fd, events, &running) != CURLM_OK)
+        shard->lost = shard->all->lost = true;
+}
+
+void sgc__shard_tick(sgc__shard *shard)
+{
     shard->due = INT64_MAX; /* unless it says otherwise */
-    curl_multi_socket_action(shard->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    act(shard, CURL_SOCKET_TIMEOUT, 0);
 }
 
 sgc__shard *sgc__shard_act(sgc__shards *shards, const sgc__ready *ready)
 {
     sgc__shard *shard = &shards->list[ready->owner];
-    int running, events = (ready->events & SGC__POLL_IN ? CURL_CSELECT_IN : 0) |
-                          (ready->events & SGC__POLL_OUT ? CURL_CSELECT_OUT : 0);
+    int events = (ready->events & SGC__POLL_IN ? CURL_CSELECT_IN : 0) |
+                 (ready->events & SGC__POLL_OUT ? CURL_CSELECT_OUT : 0);
 
-    curl_multi_socket_action(shard->multi, ready->fd, events, &running);
+    act(shard, ready->fd, events);
     return shard;
 }
 

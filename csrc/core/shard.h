@@ -18,6 +18,7 @@ typedef struct sgc__shard {
     size_t most;   /* connections */
     size_t opened; /* sockets that are not closed, those of kept connections among them */
     size_t active; /* exchanges under way */
+    bool lost;     /* for want of memory a socket is not watched: who waits for it waits in vain */
     int64_t due;   /* nanoseconds of the monotonic clock: when libcurl wants to be called; INT64_MAX */
 } sgc__shard;
 
@@ -28,7 +29,7 @@ typedef struct sgc__shards {
     uint32_t n_used; /* the first ones */
     uint32_t last;   /* that was picked */
     size_t most;     /* connections of all together */
-    bool failed;     /* a socket could not be watched */
+    bool lost;       /* one of them is */
 } sgc__shards;
 
 bool sgc__shards_init(sgc__shards *shards, size_t most); /* false: no descriptors, or no memory */

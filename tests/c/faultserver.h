@@ -243,16 +243,19 @@ static bool serve(int fd, const char *path, int nth)
     return true;
 }
 
-/* Reads up to the blank line behind a request's headers. */
+/* Reads up to the blank line behind a request's headers, where it ends: nobody
+ * asks before the answer to the last is there. */
 static bool read_request(int fd, char path[100])
 {
     char text[2000];
     size_t used = 0;
 
     while (used < sizeof text - 1) {
-        if (recv(fd, text + used, 1, 0) <= 0)
+        ssize_t n = recv(fd, text + used, sizeof text - 1 - used, 0);
+        if (n <= 0)
             return false;
-        text[++used] = '\0';
+        used += (size_t)n;
+        text[used] = '\0';
         if (used > 4 && strcmp(text + used - 4, "\r\n\r\n") == 0)
             break;
     }
@@ -297,12 +300,15 @@ static void *server_main(void *arg)
     return NULL;
 }
 
-static int listen_somewhere(uint16_t *port)
+/* A socket at *port of the loopback, or at any where that is 0: then tells it. */
+static int bind_to(uint16_t *port)
 {
     struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof addr;
     int fd = socket(AF_INET, SOCK_STREAM, 0);
 
+    addr.sin_port = htons(*port);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
     CHECK(bind(fd, (struct sockaddr *)&addr, sizeof addr) == 0);
     getsockname(fd, (struct sockaddr *)&addr, &len);
     *port = ntohs(addr.sin_port);
@@ -311,7 +317,7 @@ static int listen_somewhere(uint16_t *port)
 
 static void server_start(void)
 {
-    server.fd = listen_somewhere(&server.port);
+    server.fd = bind_to(&server.port);
     listen(server.fd, 1024);
     pthread_create(&server.thread, NULL, server_main, NULL);
 }

@@ -1,7 +1,8 @@
 /*
  * test_curl_memory.c - every allocation of whole scrapes fails once, and from
  * then on: the core's, zlib's and libcurl's, which are counted as one. Nothing
- * crashes or leaks, no body is wrong, and a failure is called what it is.
+ * crashes or leaks, no body is wrong, and a failure is called what it is. And
+ * without failures: what is held does not grow.
  */
 #define _DEFAULT_SOURCE 1
 
@@ -174,11 +175,34 @@ static bool scraped_twice(void)
     return good;
 }
 
+/* Scrape after scrape over one scraper holds what the first few did. */
+static void scrapes_hold_no_more(void)
+{
+    enum { FIRST = 20, MORE = 200 };
+    sgc_scraper *scraper = scraper_make();
+    sgc_plan *plan = plan_make();
+    sgc_endpoint *endpoint = endpoint_make();
+    long before = 0;
+
+    for (int i = 0; i < FIRST + MORE; i++) {
+        if (i == FIRST)
+            before = atomic_load(&alloc_live);
+        sgc_result *result = scrape(scraper, endpoint, plan);
+        CHECK(is_expected(result));
+        sgc_result_free(result);
+    }
+    CHECK_MSG(atomic_load(&alloc_live) == before, "%s: %ld blocks more", scene.path,
+              atomic_load(&alloc_live) - before);
+    sgc_endpoint_free(endpoint);
+    sgc_plan_free(plan);
+    sgc_scraper_free(scraper);
+}
+
 static uint16_t unused_port(void)
 {
-    uint16_t port;
+    uint16_t port = 0;
 
-    close(listen_somewhere(&port));
+    close(bind_to(&port));
     return port;
 }
 
@@ -198,8 +222,8 @@ static void *rude_main(void *arg)
 
 int main(void)
 {
-    uint16_t nobody = unused_port(), rude;
-    int listener = listen_somewhere(&rude);
+    uint16_t nobody = unused_port(), rude = 0;
+    int listener = bind_to(&rude);
     pthread_t thread;
     const struct scene scenes[] = {
         {"http", "127.0.0.1", "/gzip", SGC_REASON_NONE, false, 0},
@@ -227,6 +251,7 @@ int main(void)
     for (size_t i = 0; i < sizeof scenes / sizeof *scenes; i++) {
         memcpy(&scene, &scenes[i], sizeof scene);
         CHECK_MSG(scraped_twice(), "%s", scene.path); /* what libcurl makes once and keeps */
+        scrapes_hold_no_more();
         points += alloc_sweep(scene.path, scraped_twice);
     }
     shutdown(listener, SHUT_RDWR);

@@ -325,8 +325,8 @@ static void a_closed_port_is_named(void)
 {
     sgc_scraper *scraper = scraper_of(10);
     char url[200], place[100];
-    uint16_t port;
-    int fd = listen_somewhere(&port); /* bound, so that nobody takes it, but closed */
+    uint16_t port = 0;
+    int fd = bind_to(&port); /* bound, so that nobody takes it, but closed */
 
     snprintf(url, sizeof url, "http://127.0.0.1:%u/", port);
     snprintf(place, sizeof place, "connection refused at 127.0.0.1:%u", port);
@@ -374,8 +374,8 @@ static void a_timeout_tells_connecting_from_shaking_hands(void)
 {
     sgc_scraper *scraper = scraper_of(10);
     char full[200], tls[200];
-    uint16_t port;
-    int listener = listen_somewhere(&port), fillers[8];
+    uint16_t port = 0;
+    int listener = bind_to(&port), fillers[8];
 
     listen(listener, 0);
     snprintf(full, sizeof full, "http://127.0.0.1:%u/", port);

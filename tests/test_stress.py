@@ -1,0 +1,59 @@
+"""The long runs of stress.py, in short: they hold, and what they look for would be found."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from leaks import blocks, heap
+from stress import flat
+
+HERE = Path(__file__).parent
+
+needs_cc = pytest.mark.skipif(not shutil.which("cc"), reason="the server is compiled")
+
+
+def stress(name: str, count: int) -> str:
+    command = [sys.executable, str(HERE / "stress.py"), name, str(count)]
+    quiet = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=55, check=False, env=quiet)
+    assert (done.returncode, done.stderr) == (0, "")
+    print(done.stdout)
+    return done.stdout
+
+
+@needs_cc
+def test_failed_scrapes_leave_nothing_behind_and_each_has_its_reason() -> None:
+    assert "13 kinds" in stress("failed", 5_000)
+
+
+@needs_cc
+def test_every_body_is_the_answer_to_its_own_request_across_threads_forks_restarts_and_cancels() -> None:
+    assert " 0 of another" in stress("matched", 10_000)
+
+
+@needs_cc
+def test_ctrl_c_at_any_moment_is_seen_at_once_and_leaves_the_scraper_usable() -> None:
+    stress("interrupted", 20)
+
+
+@pytest.mark.parametrize("kept", ["an object", "memory", "a file"])
+def test_what_grows_by_a_little_each_time_is_found(kept: str) -> None:
+    if not heap() or not blocks():
+        pytest.skip("allocators that count nothing")
+    held: list[object] = []
+    files: list[int] = []
+    grow: dict[str, Callable[[], object]] = {
+        "an object": lambda: held.append(object()),
+        "memory": lambda: held.append(bytes(1000)),
+        "a file": lambda: files.append(os.dup(0)),
+    }
+    with pytest.raises(AssertionError, match="grows"):
+        flat(grow[kept], 500)
+    for file in files:
+        os.close(file)
