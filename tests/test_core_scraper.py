@@ -15,7 +15,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -490,26 +490,26 @@ def test_an_unknown_id_cancels_nothing(scraper: Scraper) -> None:
 
 
 def test_an_argument_that_closes_the_scraper_does_no_harm() -> None:
-    class Closing(int):
-        def __hash__(self) -> int:
+    class Closing:
+        """Closes the scraper when it is asked for its hash or its number."""
+
+        def close(self) -> int:
             scraper.close()
-            return super().__hash__()
+            return 1
 
-        def __float__(self) -> float:
-            scraper.close()
-            return 0.0
+        __hash__ = __float__ = __index__ = close  # type: ignore[assignment]
 
-        __index__ = __hash__
-
-    for use in (
-        lambda: scraper.cancel(Closing(1)),
-        lambda: scraper.wait(Closing(1)),
-        lambda: scraper.wait(max_results=Closing(1)),
-    ):
+    uses: list[Callable[[], object]] = [
+        lambda: scraper.cancel(Closing()),  # type: ignore[arg-type]
+        lambda: scraper.wait(Closing()),  # type: ignore[arg-type]
+        lambda: scraper.wait(max_results=Closing()),  # type: ignore[arg-type]
+    ]
+    for use in uses:
         with serving(silence) as server, Scraper() as scraper:
             scraper.submit(Endpoint(server.url))
-            with suppress(RuntimeError):
+            with pytest.raises((RuntimeError, TypeError)):
                 use()
+            assert repr(scraper) == "<Scraper: closed>"
 
 
 def test_close_ends_what_another_thread_waits_for() -> None:
