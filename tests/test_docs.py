@@ -65,3 +65,43 @@ def test_every_field_has_a_row_with_its_source_rule_unit_and_absence(rows: list[
     named = [row for row in told if row[0] != "| field"]
     assert [row[0].strip("| `") for row in named] == [field.name.split(".")[1] for field in FIELDS]
     assert all(all(cell.strip(" |") for cell in row) for row in named)
+
+
+# ------------------------------------------------------------ pages by hand
+
+
+def first_cells(page: str) -> set[str]:
+    """What stands in the first column of a page's tables, as code."""
+    text = (FOLDER / page).read_text(encoding="utf-8")
+    return set(re.findall(r"^\| `([^`]+)`", text, re.MULTILINE))
+
+
+def test_the_page_of_the_back_end_names_every_route() -> None:
+    from sglang_collect.api import create_app
+
+    paths = create_app().openapi()["paths"]
+    routes = {
+        f"{method.upper()} {path.removeprefix('/api/v1')}"
+        for path, methods in paths.items()
+        for method in methods
+    }
+    assert {cell for cell in first_cells("fastapi.md") if "/" in cell} == routes - {"GET /health"}
+
+
+def test_the_page_of_the_command_line_names_every_command() -> None:
+    from sglang_collect.cli import _parser
+
+    (commands,) = (action for action in _parser()._actions if action.dest == "command" or action.choices)
+    told = {cell.split()[1] for cell in first_cells("commands.md") if cell.startswith("sglang-collect")}
+    assert told == set(commands.choices or ())
+
+
+def test_every_page_of_the_site_is_reached_from_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    linked = set(re.findall(r"\(docs/([\w.-]+\.md)\)", readme))
+    of_files = {
+        "contributing.md",
+        "security.md",
+        "performance.md",
+    }  # HACKING.md and others, which it links to
+    assert {page.name for page in FOLDER.glob("*.md")} == linked | of_files
