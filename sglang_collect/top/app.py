@@ -375,7 +375,7 @@ class TopApp(App[None]):
 
     def __init__(self, fleet: Fleet, *, interval: float, window: float, view: View) -> None:
         super().__init__(ansi_color=True)
-        self.theme = "ansi-dark"
+        self.theme = "ansi-dark" if "ansi-dark" in self.available_themes else "textual-ansi"  # that of 8.0
         self.animation_level = "none"
         self.title = "sglang-collect top"
         self._fleet = fleet
