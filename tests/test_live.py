@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice, takewhile
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from apps import EVENTS, Events, following, running
@@ -23,7 +24,7 @@ from fleets import counting, dead, echo, finished
 from servers import Server, answer, eventually, serving, unused_port
 
 import sglang_collect as sc
-from sglang_collect import api
+from sglang_collect import _live, api
 from sglang_collect._live import Live, _Viewer
 from sglang_collect._recent import Recent, totals
 from sglang_collect._result import Good, ScrapeResult
@@ -330,11 +331,29 @@ def test_a_client_that_does_not_read_is_told_what_is_now_once_it_does() -> None:
         ):
             slow.sendall(f"GET {EVENTS} HTTP/1.0\r\nHost: x\r\n\r\n".encode())
             with following(port) as events:
-                seen = [data["now"] for _, data in islice(events, 9)]
+                seen = [data["now"] for _, data in islice(events, 7)]
             data = (json.loads(line[6:]) for line in lines if line.startswith(b"data: "))
             told = list(takewhile(lambda each: each["now"] < seen[-1], data))
     assert sum("targets" in each for each in told) <= 2
     assert len(told) < len(seen) - 1
+
+
+def test_a_stream_without_news_says_that_it_is_alive(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_live, "_SILENCE", 0.1)
+    with (
+        service(instances={"a": f"{server.url}/3"}, watch_interval=3600) as port,
+        following(port) as events,
+    ):
+        assert b":\n" in iter(events.answer.readline, b"")
+
+
+def test_streams_end_where_nothing_is_to_come(server: Server) -> None:
+    with (
+        patch("sglang_collect.fleet.Fleet.watch", side_effect=ZeroDivisionError),
+        service(instances={"a": f"{server.url}/3"}, watch_interval=None) as port,
+        following(port) as events,
+    ):
+        assert [data["rows"][0]["up"] for _, data in events] == [None]
 
 
 def test_streams_end_when_the_service_is_told_to(server: Server) -> None:
@@ -377,12 +396,14 @@ class Life:
         self._before: Good | None = None
         self._target = sc.Target("a", "http://a/")
 
-    def page(self, *, finished: int, seconds: float = 1.0, model: str = "m") -> dict[str, Any]:
+    def page(self, *, finished: int, seconds: float = 1.0, server: str = "") -> dict[str, Any]:
         """A page a while later; the row then."""
         self.now += seconds
         text = (
             "# TYPE sglang:num_requests_total counter\n"
-            f'sglang:num_requests_total{{model_name="{model}"}} {finished}\n'
+            f'sglang:num_requests_total{{model_name="m",worker_addr="{server}"}} {finished}\n'
+            "# TYPE sglang:num_running_reqs gauge\n"
+            f'sglang:num_running_reqs{{model_name="m",worker_addr="{server}"}} 1\n'
         )
         fold = sglang.plan().fold(text.encode())
         good = Good(self._target, fold, lambda: None, len(text), 1e9 + self.now, self.now)
@@ -429,6 +450,16 @@ def test_a_server_that_begins_again_is_counted_anew() -> None:
     assert rates[0] is None
     assert rates[1:10] == [100.0] * 9
     assert rates[10:] == [None, 2.0]
+
+
+def test_a_page_of_other_servers_than_before_is_counted_anew() -> None:
+    life = Life()
+    for n in range(3):
+        life.page(finished=n, server="one")
+    assert life.row()["requests_per_second"] == 1
+    assert life.page(finished=50, server="two")["requests_per_second"] is None
+    assert life.page(finished=53, server="two")["requests_per_second"] == 3
+    assert life.row()["restarted"] is None
 
 
 def test_a_failure_is_a_gap_and_the_minute_goes_on_after_it() -> None:
