@@ -452,13 +452,14 @@ def _buckets(lines: list[str], label: str) -> list[tuple[str, str]]:
     return found
 
 
-async def test_a_detail_of_a_server_that_goes_is_empty() -> None:
+async def test_a_server_that_is_no_target_any_more_is_gone_in_depth_too() -> None:
     with serving(echo) as server:
         async with showing(target("one", f"{server.url}/1")) as shown:
             await shown.until(lambda: shown.cells("one")["state"] == "up")
             await shown.press("enter")
             await shown.until(lambda: shown.lines[0].startswith("one  up"))
             shown.fleet.remove("one")
+            await shown.until(lambda: "no target any more" in shown.lines[0])
             await shown.press("escape")
             await shown.until(lambda: "no server matches" in shown.lines[3])
             await shown.press("enter")

@@ -31,6 +31,7 @@ __all__ = ["TopApp", "run"]
 _PAUSE = 0.5  # seconds between two pictures
 
 _NOTHING = [Cell("no server matches; Esc shows all", "dim")]
+_GONE = [Cell("this server is no target any more; Esc leads back", "dim")]
 
 _HELP = """\
 A row is a server, as its last scrape and the last seconds have it.
@@ -120,13 +121,22 @@ class FleetTable(Lines, can_focus=True):
         longest = max((len(row.name) for row in self._rows), default=0)
         return Layout.of(self.scrollable_content_region.width, longest)
 
+    def neighbour(self, name: str, steps: int) -> str | None:
+        """Puts the cursor so many rows below a server, as far as there are any; who is there."""
+        names = [row.name for row in self._rows]
+        if not names:
+            return None
+        place = names.index(name) if name in names else 0
+        self._cursor = names[min(max(place + steps, 0), len(names) - 1)]
+        return self._cursor
+
     def select(self, steps: int) -> None:
         """Moves the cursor so many rows down, as far as there are any."""
-        place = self._place()
-        if place is None:
+        selected = self.selected
+        if selected is None:
             return
-        place = min(max(place + steps, 0), len(self._rows) - 1)
-        self._cursor = self._rows[place].name
+        self.neighbour(selected.name, steps)
+        place = self._place() or 0
         top = self.scroll_offset.y
         self.scroll_to(y=min(max(top, place - self.page_lines + 1), place), animate=False, force=True)
         self.post_message(self.Moved())
@@ -276,7 +286,7 @@ class FleetScreen(Screen[None]):
     @on(FleetTable.Looked)
     def _look(self) -> None:
         if self.table.selected is not None:
-            self.app.push_screen(DetailScreen(self))
+            self.app.push_screen(DetailScreen(self, self.table.selected.name))
 
 
 class DetailLines(Lines, can_focus=True):
@@ -292,7 +302,7 @@ class DetailLines(Lines, can_focus=True):
 
 
 class DetailScreen(Screen[None]):
-    """One server in depth: the one under the cursor of the table."""
+    """One server in depth."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,enter,backspace", "back", "Back", key_display="Esc"),
@@ -300,9 +310,10 @@ class DetailScreen(Screen[None]):
         Binding("p", "pause", "Pause"),
     ]
 
-    def __init__(self, fleet: FleetScreen) -> None:
+    def __init__(self, fleet: FleetScreen, name: str) -> None:
         super().__init__()
         self._fleet = fleet
+        self._server = name
         self._since: Since = "window"
         self._lines = DetailLines(id="detail")
 
@@ -318,10 +329,10 @@ class DetailScreen(Screen[None]):
         self.call_after_refresh(self.draw)
 
     def draw(self) -> None:
-        """Shows the row as it is now."""
-        row = self._fleet.table.selected
+        """Shows the server as it is now."""
+        row = self._fleet.board.row(self._server)
         width = max(40, self._lines.scrollable_content_region.width)
-        lines = [] if row is None else detail_lines(row, width, time.monotonic(), self._since)
+        lines = [_GONE] if row is None else detail_lines(row, width, time.monotonic(), self._since)
         self._lines.show(len(lines), lambda number: lines[number])
 
     def action_back(self) -> None:
@@ -333,7 +344,7 @@ class DetailScreen(Screen[None]):
         self.draw()
 
     def action_next(self, steps: int) -> None:
-        self._fleet.table.select(steps)
+        self._server = self._fleet.table.neighbour(self._server, steps) or self._server
         self._lines.scroll_to(y=0, animate=False, force=True)
         self.draw()
 
