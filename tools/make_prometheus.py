@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -303,6 +303,13 @@ _SERVER = Promql(_SERVERS, _WINDOW, by="instance")
 _GROUP = Promql(_SERVERS, _WINDOW, by="instance, dp_rank")
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _WIDTH = 24
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "stat": {"reduceOptions": {"calcs": ["lastNotNull"]}, "graphMode": "none", "colorMode": "none"},
+    "timeseries": {
+        "legend": {"displayMode": "list", "placement": "bottom"},
+        "tooltip": {"mode": "multi", "sort": "desc"},
+    },
+}
 
 Queries = dict[str, str]
 """Expressions of a panel, each by its legend."""
@@ -443,7 +450,6 @@ def _variables() -> Iterator[dict[str, Any]]:
             "label": name.capitalize(),
             "datasource": _DATASOURCE,
             "query": {"query": query, "refId": name},
-            "definition": query,
             "refresh": 2,
             "multi": True,
             "includeAll": True,
@@ -488,19 +494,21 @@ def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
         "description": panel.about,
         "datasource": _DATASOURCE,
         "gridPos": place,
-        "targets": list(_targets(panel.queries)),
+        "targets": list(_targets(panel)),
+        "options": _OPTIONS[panel.kind],
         "fieldConfig": {"defaults": defaults, "overrides": []},
     }
 
 
-def _targets(queries: Queries) -> Iterable[dict[str, Any]]:
-    for letter, (legend, expression) in zip("ABCDEFGH", queries.items(), strict=False):
+def _targets(panel: Panel) -> Iterator[dict[str, Any]]:
+    for letter, (legend, expression) in zip("ABCDEFGH", panel.queries.items(), strict=False):
         yield {
             "refId": letter,
             "datasource": _DATASOURCE,
             "expr": expression,
             "legendFormat": legend,
-            "range": True,
+            "instant": panel.kind == "stat",
+            "range": panel.kind != "stat",
         }
 
 
