@@ -105,3 +105,15 @@ def test_every_page_of_the_site_is_reached_from_the_readme() -> None:
         "performance.md",
     }  # HACKING.md and others, which it links to
     assert {page.name for page in FOLDER.glob("*.md")} == linked | of_files
+
+
+def test_a_page_of_the_site_may_be_a_file_of_the_repository_or_one_of_its_sections() -> None:
+    hook = load_tool("site_hooks").on_page_markdown
+    whole = hook("# Contributing\n\nShown on the site. <!-- include HACKING.md -->\n")
+    assert whole.startswith("# Contributing\n\n## The loop\n")
+    section = hook("<!-- include README.md#Examples -->")
+    assert "performance_agent.py" in section
+    assert "## " not in section
+    assert "](faults.md)" in hook("<!-- include SECURITY.md -->")
+    with pytest.raises(ValueError, match="no section 'Nothing'"):
+        hook("<!-- include README.md#Nothing -->")
