@@ -434,6 +434,34 @@ def test_a_service_with_a_token_asks_for_it(
     page.expected = "status of 401"
 
 
+def test_a_server_that_nobody_registered_is_told_to_be_none(
+    tab: Callable[..., Tab], serve: Callable[..., int]
+) -> None:
+    page = tab(serve({"a": dead()}), "#/server/nobody")
+    page.expected = "status of 404"
+    page.until(lambda: page.text("#connection") == "no such server")
+    page.page.get_by_role("link", name="All servers", exact=True).click()
+    page.until(lambda: page.names() == ["a"])
+
+
+def test_many_that_go_down_at_once_are_not_all_read_out(
+    tab: Callable[..., Tab], serve: Callable[..., int], simulate: Callable[..., Simulator]
+) -> None:
+    simulator = simulate()
+    page = tab(serve({f"s{n}": simulator.url for n in range(8)}))
+    page.until(lambda: "Servers up\n8 of 8" in page.text("#totals"))
+    simulator.stop()
+    told: list[str] = []
+
+    def all_told() -> bool:
+        told.append(page.text("#news"))
+        return "Servers up\n0 of 8" in page.text("#totals")
+
+    page.until(all_told)
+    assert all(text.count(",") <= 4 for text in told)
+    assert any(text.startswith("Down: ") for text in told)
+
+
 def test_a_connection_that_breaks_is_told_and_comes_back(
     tab: Callable[..., Tab], stack: ExitStack, simulate: Callable[..., Simulator]
 ) -> None:

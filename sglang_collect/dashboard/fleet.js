@@ -8,6 +8,7 @@ import { byId, drawnTogether, element, setAttribute, setText, showTiles } from "
 import { ABSENT, age, count, percent, rate, seconds } from "./format.js";
 
 const RESTART_SHOWN = 60; // seconds for which a restart is told
+const MOST_NAMES = 5; // of servers that go down or come back at once
 const ORDER_KEPT = 2000; // ms between two changes of the order of rows
 
 /** What a row says: how it is found in it, shown and sorted. */
@@ -151,6 +152,12 @@ function compare(a, b, sign) {
   return sign * (a - b);
 }
 
+/** Names, not all of them where they are many. */
+function some(names) {
+  const more = names.length - MOST_NAMES;
+  return names.slice(0, MOST_NAMES).join(", ") + (more > 0 ? ` and ${more} more` : "");
+}
+
 export class FleetView {
   constructor(announce) {
     this.announce = announce;
@@ -279,7 +286,7 @@ export class FleetView {
     if (before === null) return;
     const fell = down.filter((name) => !before.includes(name));
     const rose = before.filter((name) => !down.includes(name));
-    if (fell.length) this.announce(`Down: ${fell.join(", ")}`);
-    if (rose.length) this.announce(`Up again: ${rose.join(", ")}`);
+    if (fell.length) this.announce(`Down: ${some(fell)}`);
+    if (rose.length) this.announce(`Up again: ${some(rose)}`);
   }
 }

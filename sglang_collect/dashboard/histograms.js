@@ -45,7 +45,7 @@ class Histogram {
       setText(name, range(bucket));
       setText(number, count(bucket.n));
       setText(part.lastChild, percent(bucket.n / histogram.count));
-      part.firstChild.style.width = `${(70 * bucket.n) / most}%`;
+      part.firstChild.style.width = `${(60 * bucket.n) / most}%`;
     });
   }
 
