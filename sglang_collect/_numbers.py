@@ -16,13 +16,14 @@ from pydantic.fields import FieldInfo
 
 from . import _core
 from .catalog import Field, Reading, histogram_slot, own_slot, sglang, sglang_fields
-from .groups import NATIVE_GROUPS, PLAN_GROUPS, QUANTILES, Distribution, SGLangRank, finite, nearest
+from .groups import NATIVE_GROUPS, PLAN_GROUPS, QUANTILES, Distribution, SGLangRank
 
 __all__ = ["group_numbers", "native_numbers", "plan_numbers", "plan_record"]
 
 logger = logging.getLogger("sglang_collect")
 
 _METRICS = {metric.name: metric for metric in sglang.READ}
+_FIELDS = {field.name: field for field in sglang_fields.FIELDS}
 
 
 def _slot(field: Field) -> str:
@@ -36,69 +37,12 @@ def _is_whole(info: FieldInfo) -> bool:
     return info.annotation in (int, int | None, dict[str, int] | None)
 
 
-# -------------------------------------------------------- groups of the plan
-
-
-@functools.cache
-def _say_out_of_range(field: str) -> None:
-    logger.warning("%s is infinite or out of range on a page, and taken as absent; this is said once", field)
-
-
-def _plan_field(field: Field) -> tuple[Field, str, str, bool]:
-    """A field, its group, its name there, and is it whole?"""
-    group, name = field.name.split(".")
-    return field, group, name, _is_whole(PLAN_GROUPS[group].model_fields[name])
-
-
-_PLAN = [_plan_field(field) for field in sglang_fields.FIELDS if field.own]
-_own_values = itemgetter(*(own_slot(field.own) for field, *_ in _PLAN))
-_first_values = itemgetter(*(_slot(field) for field, *_ in _PLAN))
-
-
-def plan_numbers(fold: _core.Fold) -> tuple[dict[str, dict[str, float | int]], list[str]]:
-    """The values of the plan's groups, and the names of the fields that the page has no source for."""
-    reading = Reading(fold)
-    values: dict[str, dict[str, float | int]] = {group: {} for group in PLAN_GROUPS}
-    absent = []
-    for (field, group, name, whole), value, first in zip(
-        _PLAN, _own_values(fold), _first_values(fold), strict=True
-    ):
-        if value is None:
-            value = first if field.read is None else field.read(reading)
-        number = None
-        if isinstance(value, float):
-            number = nearest(value) if whole else finite(value)
-            if number is None:
-                _say_out_of_range(field.name)
-        if number is None:
-            absent.append(field.name)
-        else:
-            values[group][name] = number
-    return values, absent
-
-
-_DEFAULTS = {group: model().model_dump() for group, model in PLAN_GROUPS.items()}
-
-
-def plan_record(fold: _core.Fold) -> dict[str, Any]:
-    """The plan's groups whole, 0 where the page has no source, and ``absent``: as a snapshot has them."""
-    values, absent = plan_numbers(fold)
-    return {
-        **{group: {**defaults, **values[group]} for group, defaults in _DEFAULTS.items()},
-        "absent": absent,
-    }
-
-
-# ------------------------------------------------------------- native groups
-
-
 class _Group:
-    """How one native group is read, in the order of its model."""
+    """How a group is read, in the order of its model; names of the plan's own left aside."""
 
     def __init__(self, name: str, model: type[BaseModel]) -> None:
-        known = {field.name: field for field in sglang_fields.FIELDS}
         infos = model.model_fields
-        fields = {key: known[f"{name}.{key}"] for key in infos}
+        fields = {key: _FIELDS[f"{name}.{key}"] for key in infos}
         self._computed = [(key, field.read) for key, field in fields.items() if field.read is not None]
         self._stored = tuple(
             (key, None if field.read else _slot(field), _is_whole(infos[key]))
@@ -116,6 +60,63 @@ class _Group:
             if (histogram := numbers[key]) is not None:
                 numbers[key] = histogram.summary(QUANTILES)
         return numbers
+
+
+def _own_fields(group: str, model: type[BaseModel]) -> tuple[tuple[str, str, bool], ...]:
+    """The fields of a group of the plan under names of their own, as ``_core.pick`` takes them."""
+    return tuple(
+        (key, own_slot(_FIELDS[f"{group}.{key}"].own), _is_whole(info))
+        for key, info in model.model_fields.items()
+    )
+
+
+# -------------------------------------------------------- groups of the plan
+
+
+@functools.cache
+def _say_out_of_range(field: str) -> None:
+    logger.warning("%s is infinite or out of range on a page, and taken as absent; this is said once", field)
+
+
+_PLAN = {group: _Group(group, model) for group, model in PLAN_GROUPS.items()}
+_OWN = {group: _own_fields(group, model) for group, model in PLAN_GROUPS.items()}
+_own_values = itemgetter(*(slot for fields in _OWN.values() for _, slot, _ in fields))
+
+
+def plan_numbers(fold: _core.Fold) -> tuple[dict[str, dict[str, float | int]], list[str]]:
+    """The values of the plan's groups, and the names of the fields that the page has no source for."""
+    reading = Reading(fold)
+    shown = any(value is not None for value in _own_values(fold))
+    values, absent = {}, []
+    for group, fields in _PLAN.items():
+        numbers = fields.numbers(reading)
+        if shown:
+            own = _core.pick(_OWN[group], fold)
+            numbers = {
+                key: own[key] if fold[slot] is not None else numbers[key] for key, slot, _ in _OWN[group]
+            }
+        if None in numbers.values():
+            missing = [f"{group}.{key}" for key, number in numbers.items() if number is None]
+            for name in missing:
+                if _FIELDS[name].value(reading) is not None:
+                    _say_out_of_range(name)
+            absent += missing
+            numbers = {key: number for key, number in numbers.items() if number is not None}
+        values[group] = numbers
+    return values, absent
+
+
+_DEFAULTS = {group: model().model_dump() for group, model in PLAN_GROUPS.items()}
+
+
+def plan_record(fold: _core.Fold) -> dict[str, Any]:
+    """The plan's groups whole, 0 where the page has no source, and ``absent``: as a snapshot has them."""
+    values, absent = plan_numbers(fold)
+    groups = {group: {**defaults, **values[group]} for group, defaults in _DEFAULTS.items()}
+    return {**groups, "absent": absent}
+
+
+# ------------------------------------------------------------- native groups
 
 
 _GROUPS = {name: _Group(name, model) for name, model in NATIVE_GROUPS.items()}

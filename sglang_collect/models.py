@@ -11,7 +11,7 @@ import functools
 import math
 from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -261,6 +261,11 @@ def _blank(cls: type[SGLangMetricsSnapshot]) -> SGLangMetricsSnapshot:
     return blank
 
 
+def _private(snapshot: SGLangMetricsSnapshot) -> dict[str, Any]:
+    """Its private attributes, which pydantic finds slowly."""
+    return snapshot.__pydantic_private__ or {}
+
+
 class SGLangMetricsSnapshot(Model):
     """Complete snapshot of SGLang metrics.
 
@@ -375,10 +380,15 @@ class SGLangMetricsSnapshot(Model):
         endpoint: str,
         timestamp: datetime,
     ) -> Self:
-        snapshot = cast("Self", _blank(cls)).model_copy(
-            update={"timestamp": _as_utc(timestamp), "instance_id": instance_id, "endpoint": endpoint}
-        )
-        snapshot._source = _Source(fold, page)
+        """What pydantic's ``model_construct`` does, but for what is made late."""
+        blank = _blank(cls)
+        named = {"timestamp": _as_utc(timestamp), "instance_id": instance_id, "endpoint": endpoint}
+        snapshot = cls.__new__(cls)
+        put = object.__setattr__
+        put(snapshot, "__dict__", {**vars(blank), **named})
+        put(snapshot, "__pydantic_fields_set__", set(named))
+        put(snapshot, "__pydantic_extra__", blank.__pydantic_extra__)
+        put(snapshot, "__pydantic_private__", {**_private(blank), "_source": _Source(fold, page)})
         return snapshot
 
     def to_json(self, *, raw: bool = True) -> bytes:
@@ -410,7 +420,7 @@ class SGLangMetricsSnapshot(Model):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            if name in _MADE_LATE and (source := self._source) is not None:
+            if name in _MADE_LATE and (source := _private(self).get("_source")) is not None:
                 if name == "raw_metrics" and len(self.model_names) > 1:
                     _ = self.models  # which reads the page too
                 for made, value in source.make(name, self.timestamp).items():
