@@ -11,7 +11,9 @@ from documents import ROOT, Document
 if TYPE_CHECKING:
     from sglang_collect.simulator import Simulator
 
-[OBJECT] = [yaml.safe_load(block.text) for block in Document(ROOT / "docs" / "autoscaling.md").of("yaml")]
+OBJECT, OTHER = (
+    yaml.safe_load(block.text) for block in Document(ROOT / "docs" / "autoscaling.md").of("yaml")
+)
 TRIGGERS = [trigger["metadata"] for trigger in OBJECT["spec"]["triggers"]]
 
 
@@ -46,3 +48,10 @@ def test_where_no_server_answers_there_is_no_number() -> None:
     with TestClient(create_app(RouterSettings(instances={"a": "http://127.0.0.1:1/metrics"}))) as client:
         answer = client.get("/api/v1/fleet").json()
     assert [at(answer, trigger["valueLocation"]) for trigger in TRIGGERS] == [None, None]
+
+
+def test_the_trigger_for_prometheus_asks_for_a_recorded_number() -> None:
+    rules = yaml.safe_load((ROOT / "prometheus" / "rules.yml").read_text("utf-8"))
+    recorded = {rule.get("record") for group in rules["groups"] for rule in group["rules"]}
+    [trigger] = OTHER["triggers"]
+    assert trigger["metadata"]["query"].partition("{")[0] in recorded
