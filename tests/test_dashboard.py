@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from apps import running
 from browsers import chromium
-from fastapi import Depends, HTTPException, Request
+from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.testclient import TestClient
 from fleets import dead
 from servers import answer, serving, unused_port
@@ -474,6 +474,63 @@ def test_a_connection_that_breaks_is_told_and_comes_back(
     with running(app, port=port):
         page.until(lambda: page.text("#connection") == "live")
     page.expected = "net::ERR_"
+
+
+def test_it_works_below_another_path_and_without_a_lifespan(
+    tab: Callable[..., Tab], stack: ExitStack, simulate: Callable[..., Simulator]
+) -> None:
+    outer = FastAPI()
+    outer.mount("/some/where", create_app(RouterSettings(instances={"a": simulate().url})))
+    page = tab(stack.enter_context(running(outer)), "some/where/")
+    page.until(lambda: page.names() == ["a"] and page.cells("a")["state"] == "● up")
+    page.link("a").click()
+    page.until(lambda: page.page.locator("#charts canvas").count() == 6)
+
+
+def test_numbers_are_written_for_people(tab: Callable[..., Tab], serve: Callable[..., int]) -> None:
+    wanted = [
+        *(("count", 0, "0"), ("count", 1234567, "1,234,567"), ("count", None, "–")),
+        *(("rate", 0, "0"), ("rate", 0.01234, "0.0123"), ("rate", 12.345, "12.3"), ("rate", 1234.5, "1,235")),
+        *(("percent", 0, "0.0 %"), ("percent", 0.12345, "12.3 %"), ("percent", 1, "100.0 %")),
+        *(("seconds", 0.0004, "0.4 ms"), ("seconds", 0.0612, "61.2 ms"), ("seconds", 2, "2 s")),
+        *(("age", 0.04, "0.0 s"), ("age", 59.6, "60 s"), ("age", 600, "10 min"), ("age", 1e5, "28 h")),
+        *(("bytes", 0, "0 B"), ("bytes", 17114071040, "15.9 GiB"), ("bytes", 2**60, "1,050,000 TiB")),
+        *((name, None, "–") for name in ("rate", "percent", "seconds", "age", "bytes", "timeOfDay")),
+    ]
+    page = tab(serve({}))
+    got = page.page.evaluate(
+        """async (asked) => {
+            const format = await import("/dashboard/format.js");
+            return asked.map(([name, value]) => format[name](value));
+        }""",
+        [(name, value) for name, value, _ in wanted],
+    )
+    assert list(zip(wanted, got, strict=True)) == [(each, each[2]) for each in wanted]
+
+
+def test_states_are_told_in_words(tab: Callable[..., Tab], serve: Callable[..., int]) -> None:
+    absent = {"error": None, "at": None, "restarted": None, "running": None, "waiting": None}
+    wanted: list[tuple[dict[str, Any], str]] = [
+        ({"up": None}, "… not read yet"),
+        ({"up": True, "at": 99, "running": 1}, "● up"),
+        ({"up": True, "at": 99, "running": 0, "waiting": 1}, "● up"),
+        ({"up": True, "at": 99, "running": 0, "waiting": 0}, "○ idle"),
+        ({"up": True, "at": 94, "running": 1}, "▲ stale"),
+        ({"up": True, "at": 99, "running": 1, "restarted": 88}, "● up · restarted 12 s ago"),
+        ({"up": True, "at": 99, "running": 1, "restarted": 30}, "● up"),
+        ({"up": False, "at": 94, "error": "timeout_body: words"}, "✕ down · timeout_body"),
+    ]
+    page = tab(serve({}))
+    told = page.page.evaluate(
+        """async (rows) => {
+            const { Clock, describe } = await import("/dashboard/fleet.js");
+            const clock = new Clock();
+            clock.set({ now: 100, interval: 1 });
+            return rows.map((row) => describe(row, clock).text);
+        }""",
+        [{**absent, **row} for row, _ in wanted],
+    )
+    assert told == [text for _, text in wanted]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
