@@ -13,45 +13,33 @@ import asyncio
 import ctypes
 import os
 import platform
-import shlex
 import socket
 import statistics
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from operator import attrgetter
+
+from support.loopback import compiled, simulated_pages
 
 import sglang_collect as sc
 from sglang_collect import _core
 from sglang_collect.catalog import sglang
 from sglang_collect.groups import PLAN_GROUPS
 from sglang_collect.options import make_endpoint
-from sglang_collect.simulator import LoadModel, render_page
 
-ROOT = Path(__file__).resolve().parents[1]
-BUILD = ROOT / "build" / "bench"
 TIMEOUT = 30.0
 BROKEN_TIMEOUT = 1.0  # of sweeps with broken targets among the others
 
 Sweep = Callable[[], object]
+plan_fields = attrgetter(
+    *(f"{group}.{name}" for group in PLAN_GROUPS for name in PLAN_GROUPS[group].model_fields)
+)
 
 
 # -------------------------------------------------------------------------------------------------- server
-
-
-def make_pages(size: int) -> list[bytes]:
-    """A page of a simulated server with as many ranks as make it this large, and the one a second later."""
-    for dp in range(1, 200):
-        model = LoadModel(dp=dp, load=0.9)
-        model.step(60)
-        page = render_page(model)
-        if len(page) >= size:
-            model.step(1)
-            return [page, render_page(model)]
-    raise AssertionError("no page is that large")
 
 
 class Answers(asyncio.Protocol):
@@ -70,7 +58,10 @@ class Answers(asyncio.Protocol):
         while b"\r\n\r\n" in self.asked:
             request, _, self.asked = self.asked.partition(b"\r\n\r\n")
             path = request.split(b" ", 2)[1]
-            if path.startswith(b"/garbage"):
+            if path.startswith(b"/other"):
+                self.n += 1
+                self.send(self.pages[0].replace(b'",tp_rank="0"', b'-%04d",tp_rank="0"' % (self.n % 10_000)))
+            elif path.startswith(b"/garbage"):
                 self.send(b"no page {" * 100)
             elif path.startswith(b"/slow"):
                 self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\na")
@@ -85,7 +76,7 @@ class Answers(asyncio.Protocol):
 
 async def serve(size: int) -> None:
     """Serves until it is ended; prints port and page size first."""
-    Answers.pages = make_pages(size)
+    Answers.pages = simulated_pages(size)
     server = await asyncio.get_running_loop().create_server(Answers, "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], len(Answers.pages[0]), flush=True)
     await server.serve_forever()
@@ -107,29 +98,11 @@ def serving(size: int) -> Iterator[tuple[int, int]]:
 # ---------------------------------------------------------------------------------------------- contenders
 
 
-def build_floor() -> ctypes.CDLL:
-    """Compiles multi.c; its functions release the GIL."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    library = BUILD / "multi.so"
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
-    config = os.environ.get("CURL_CONFIG", "curl-config")
-    flags = [
-        flag
-        for option in ("--cflags", "--libs")
-        for flag in shlex.split(
-            subprocess.run([config, option], check=True, capture_output=True, text=True).stdout
-        )
-    ]
-    source = str(ROOT / "benchmarks" / "multi.c")
-    subprocess.run([*compiler, "-O2", "-fPIC", "-shared", "-o", str(library), source, *flags], check=True)
-    floor = ctypes.CDLL(str(library))
+@contextmanager
+def fetched_by_c(port: int, n: int) -> Iterator[Sweep]:
+    floor = compiled("multi.c")
     floor.multi_new.restype = ctypes.c_void_p
     floor.multi_free.argtypes = floor.multi_sweep.argtypes = [ctypes.c_void_p]
-    return floor
-
-
-@contextmanager
-def fetched_by_c(floor: ctypes.CDLL, port: int, n: int) -> Iterator[Sweep]:
     handle = floor.multi_new(n, port)
     assert handle
 
@@ -169,18 +142,16 @@ def swept(port: int, n: int, *, read: bool) -> Iterator[Sweep]:
             for result in fleet.scrape():
                 assert result.up
                 if read and (snapshot := result.snapshot):
-                    for group in PLAN_GROUPS:
-                        for _ in getattr(snapshot, group):
-                            pass
+                    plan_fields(snapshot)
 
         yield sweep
 
 
-def measure(floor: ctypes.CDLL, port: int, n: int, rounds: int) -> dict[str, list[float]]:
+def measure(port: int, n: int, rounds: int) -> dict[str, list[float]]:
     """Microseconds of CPU a scrape, for each contender and round."""
     with ExitStack() as stack:
         contenders = {
-            "curl_multi in C, bodies thrown away": stack.enter_context(fetched_by_c(floor, port, n)),
+            "curl_multi in C, bodies thrown away": stack.enter_context(fetched_by_c(port, n)),
             "Scraper, bodies kept": stack.enter_context(scraped(port, n, None)),
             "Scraper, folded by the plan": stack.enter_context(scraped(port, n, sglang.plan())),
             "Fleet.scrape()": stack.enter_context(swept(port, n, read=False)),
@@ -248,14 +219,13 @@ def main() -> None:
     if args.serve:
         asyncio.run(serve(args.bytes))
         return
-    floor = build_floor()
     print("python", os.path.relpath(__file__), *sys.argv[1:])
-    print(f"Python {platform.python_version()}, {_core.CURL_VERSION}, {os.cpu_count()} CPUs")
+    print(f"Python {platform.python_version()}, libcurl {_core.CURL_VERSION}, {os.cpu_count()} CPUs")
     with serving(args.bytes) as (port, size):
         print(f"pages of {size:,} bytes, medians of {args.rounds} rounds by turns")
         for n in args.targets:
             print(f"\n{n} target{'s' if n > 1 else ''}{'µs of CPU a scrape':>45}   times the floor")
-            found = measure(floor, port, n, args.rounds)
+            found = measure(port, n, args.rounds)
             least = next(iter(found.values()))
             for name, times in found.items():
                 ratio = statistics.median(mine / its for mine, its in zip(times, least, strict=True))

@@ -10,11 +10,11 @@ import os
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from ._result import Good, ScrapeResult, outcome_of
+from ._result import Good, Outcome, ScrapeResult, outcome_of
 from .collector import _Driver, _reason, _Ticket
 from .options import Limits, make_endpoint
 
@@ -49,23 +49,17 @@ class Member:
 class _Flight:
     """A scrape of a target that is under way: a transfer for each of its endpoints."""
 
+    __slots__ = ("ends", "inboxes", "member", "missing", "tickets")
+
     def __init__(self, member: Member) -> None:
         self.member = member
         self.inboxes: list[Inbox] = []
         self.ends: list[Any] = [None] * len(member.endpoints)
         self.missing = len(member.endpoints)
-        self._tickets: list[_Ticket] = []
-
-    def start(self, deliver: Callable[[list[tuple[Any, Any]]], None]) -> None:
-        try:
-            for part, endpoint in enumerate(self.member.endpoints):
-                self._tickets.append(self.member.driver.submit(endpoint, (self, part), deliver))
-        except BaseException:
-            self.cancel()
-            raise
+        self.tickets: Sequence[_Ticket] = ()
 
     def cancel(self) -> None:
-        for ticket in self._tickets:
+        for ticket in self.tickets:
             ticket.cancel()
 
 
@@ -136,17 +130,32 @@ class Roster:
 
     # ----------------------------------------------------------------- flights
 
-    def begin(self, member: Member, inbox: Inbox) -> None:
-        """Posts the member's next result to the inbox, of the scrape under way or of one begun now."""
+    def begin(self, members: Sequence[Member], inbox: Inbox) -> None:
+        """Posts the next result of each to the inbox, of the scrape under way or of one begun now."""
+        new: dict[_Driver, list[_Flight]] = {}
         with self._lock:
             if self.closed:
                 raise RuntimeError("the fleet is closed")
-            flight = member.flight
-            if flight is None:
-                flight = _Flight(member)
-                flight.start(self._arrived)
-                member.flight = flight
-            flight.inboxes.append(inbox)
+            for member in members:
+                if member.flight is None:
+                    new.setdefault(member.driver, []).append(_Flight(member))
+            for driver, flights in new.items():
+                self._start(driver, flights)
+            for member in members:
+                if member.flight is not None:
+                    member.flight.inboxes.append(inbox)
+
+    def _start(self, driver: _Driver, flights: Sequence[_Flight]) -> None:
+        """Starts all of them or none; none arrives while the lock is held."""
+        jobs = [
+            (endpoint, (flight, part))
+            for flight in flights
+            for part, endpoint in enumerate(flight.member.endpoints)
+        ]
+        tickets = iter(driver.submit_all(jobs, self._arrived))
+        for flight in flights:
+            flight.tickets = [next(tickets) for _ in flight.ends]
+            flight.member.flight = flight
 
     def leave(self, inbox: Inbox) -> None:
         """Posts nothing to it any more, and ends what only it was waiting for."""
@@ -163,34 +172,44 @@ class Roster:
 
     def _arrived(self, batch: list[tuple[Any, Any]]) -> None:
         """In a driver's thread: all transfers of a flight are of one driver."""
-        posts: dict[Inbox, list[tuple[Member, ScrapeResult]]] = {}
+        landing: list[tuple[_Flight, Outcome]] = []
         for (flight, part), end in batch:
             flight.ends[part] = end
             flight.missing -= 1
             if not flight.missing:
-                result = self._land(flight)
+                member = flight.member
+                landing.append((flight, outcome_of(member.target, member.limits, flight.ends)))
+        posts: dict[Inbox, list[tuple[Member, ScrapeResult]]] = {}
+        with self._lock:
+            for flight, outcome in landing:
+                result = self._land(flight, outcome)
                 for inbox in flight.inboxes:
                     posts.setdefault(inbox, []).append((flight.member, result))
         for inbox, results in posts.items():
             inbox.put(results)
 
-    def _land(self, flight: _Flight) -> ScrapeResult:
+    def _land(self, flight: _Flight, outcome: Outcome) -> ScrapeResult:
         """The result of a flight. One that we ended ourselves says nothing about its target."""
-        member = flight.member
-        started, elapsed, error, good = outcome_of(member.target, member.limits, flight.ends)
+        member, error, before = flight.member, outcome.error, flight.member.good
+        good = outcome.good or before
         reason = None if error is None else _reason(error) or "internal"
         cancelled = reason == "cancelled"
-        with self._lock:
-            before = member.good
-            failures = 0 if error is None else member.consecutive_failures + (not cancelled)
-            since = before.without_page() if before is not None and error is None else None
-            result = ScrapeResult(member.target, error, failures, elapsed, started, good or before, since)
-            if member.flight is flight:
-                member.flight = None
-            if not cancelled:
-                member.latest = result
-                member.good = good or before
-                member.consecutive_failures = failures
-                if reason is not None:
-                    member.failures[reason] += 1
+        failures = 0 if error is None else member.consecutive_failures + (not cancelled)
+        result = ScrapeResult(
+            member.target,
+            error,
+            failures,
+            outcome.elapsed,
+            outcome.started,
+            good,
+            before.without_page() if before is not None and error is None else None,
+        )
+        if member.flight is flight:
+            member.flight = None
+        if not cancelled:
+            member.latest = result
+            member.good = good
+            member.consecutive_failures = failures
+            if reason is not None:
+                member.failures[reason] += 1
         return result

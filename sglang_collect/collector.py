@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -273,7 +273,11 @@ class _Driver:
 
     def submit(self, endpoint: _core.Endpoint, whose: Any, deliver: _Deliver) -> _Ticket:
         """Starts a scrape whose outcome goes to ``deliver``, in one call with others that ended then."""
-        return self._engine().submit(endpoint, whose, deliver)
+        return self._engine().submit([(endpoint, whose)], deliver)[0]
+
+    def submit_all(self, jobs: Sequence[tuple[_core.Endpoint, Any]], deliver: _Deliver) -> list[_Ticket]:
+        """Starts a scrape of each endpoint, or of none where that raises; see ``submit``."""
+        return self._engine().submit(jobs, deliver)
 
     async def aclose(self) -> None:
         """Ends what is under way as ``"cancelled"`` and closes all connections; a later submit opens anew."""
@@ -341,13 +345,24 @@ class _Engine:
         self._thread.start()
         self._finalizer = weakref.finalize(owner, self.stop)
 
-    def submit(self, endpoint: _core.Endpoint, whose: Any, deliver: _Deliver) -> _Ticket:
+    def submit(self, jobs: Sequence[tuple[_core.Endpoint, Any]], deliver: _Deliver) -> list[_Ticket]:
+        plan = sglang.plan()
+        keys: list[int] = []
         with self._lock:
-            key = self._scraper.submit(endpoint, sglang.plan())
-            self._waiting[key] = whose, deliver
-        if self._bell.empty():
-            self._bell.put(None)
-        return _Ticket(self, key)
+            try:
+                for endpoint, whose in jobs:
+                    key = self._scraper.submit(endpoint, plan)
+                    self._waiting[key] = whose, deliver
+                    keys.append(key)
+            except BaseException:
+                for key in keys:
+                    del self._waiting[key]
+                    self.cancel(key)
+                raise
+            finally:
+                if self._bell.empty():
+                    self._bell.put(None)
+        return [_Ticket(self, key) for key in keys]
 
     def cancel(self, id: int) -> None:
         if self._pid == os.getpid():

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Inbox", "Sweep", "Watch"]
 
 _TICK = 0.01  # seconds between two batches, at least: one waking for many results
+_BEGUN_AT_ONCE = 64  # of a sweep: what has come has to wait meanwhile
 _FIRST = 1.0  # seconds in which every target is scraped for the first time, however long the interval
 _LONGEST_BACK_OFF = 10.0  # seconds, or two intervals where those are longer
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -87,8 +88,9 @@ class Sweep:
     def __init__(self, roster: Roster, inbox: Inbox) -> None:
         self._results: dict[Member, ScrapeResult | None] = dict.fromkeys(roster.members())
         self.missing = len(self._results)
-        for member in self._results:
-            roster.begin(member, inbox)
+        members = list(self._results)
+        for first in range(0, len(members), _BEGUN_AT_ONCE):
+            roster.begin(members[first : first + _BEGUN_AT_ONCE], inbox)
 
     def take(self, posts: list[_Post]) -> None:
         self._results.update(posts)
@@ -168,7 +170,7 @@ class Watch(AsyncIterator["list[ScrapeResult]"], Iterator["list[ScrapeResult]"])
         while self._due and self._due[0][0] <= now:
             member = heapq.heappop(self._due)[2]
             if not member.gone:
-                self._roster.begin(member, self._inbox)
+                self._roster.begin([member], self._inbox)
         return True
 
     def _meet(self) -> None:

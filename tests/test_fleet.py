@@ -20,6 +20,7 @@ from fleets import PAGE, counting, dead, echo, finished, names, python, reason, 
 from servers import Request, Server, answer, eventually, serving, silence
 
 import sglang_collect as sc
+from sglang_collect import _core
 
 
 @pytest.fixture
@@ -332,20 +333,27 @@ def test_a_thread_that_fails_is_an_error_of_its_targets(
 def test_a_server_whose_second_scrape_cannot_start_is_not_left_half_begun(
     server: Server, silent: Server
 ) -> None:
-    with sc.Fleet([sc.Target("big", [silent.url, f"{server.url}/1"])], timeout=30) as fleet:
-        (member,) = fleet._roster.members()
-        submit = member.driver.submit
+    class OnlyOnce:
+        """A scraper that takes one scrape."""
 
-        def only_once(*args: Any) -> Any:
-            if silent.requests:
+        def __init__(self, scraper: _core.Scraper) -> None:
+            self.scraper = scraper
+            self.taken: list[int] = []
+
+        def submit(self, *args: Any) -> int:
+            if self.taken:
                 raise MemoryError
-            ticket = submit(*args)
-            assert eventually(lambda: len(silent.requests) == 1)
-            return ticket
+            self.taken.append(self.scraper.submit(*args))
+            return self.taken[0]
 
-        with patch.object(member.driver, "submit", only_once), pytest.raises(MemoryError):
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.scraper, name)
+
+    with sc.Fleet([sc.Target("big", [silent.url, f"{server.url}/1"])], timeout=30) as fleet:
+        engine = fleet._roster.members()[0].driver._engine()
+        with patch.object(engine, "_scraper", OnlyOnce(engine._scraper)), pytest.raises(MemoryError):
             fleet.scrape()
-        assert eventually(lambda: silent.closed == 1)
+        assert eventually(lambda: engine._scraper.pending == 0)
         silent.reply = PAGE
         assert fleet.scrape()[0].up
 
