@@ -45,7 +45,7 @@ class Shown:
     def cells(self, name: str) -> dict[str, str]:
         return cells_of(self.lines, name)
 
-    async def until(self, condition: Any, *, seconds: float = 10.0) -> None:
+    async def until(self, condition: Any, *, seconds: float = 20.0) -> None:
         await until(self.pilot, condition, seconds=seconds)
 
     async def press(self, *keys: str) -> None:
