@@ -10,12 +10,12 @@ from importlib import resources
 from typing import Any
 
 import pytest
-from apps import running
+from apps import lasting_port, running
 from browsers import chromium
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.testclient import TestClient
 from fleets import dead
-from servers import answer, serving, unused_port
+from servers import answer, serving
 
 import sglang_collect as sc
 from sglang_collect import dashboard
@@ -270,7 +270,7 @@ def test_one_server_in_depth(
 def test_a_server_goes_down_and_comes_back(
     tab: Callable[..., Tab], serve: Callable[..., int], simulate: Callable[..., Simulator]
 ) -> None:
-    port = unused_port()
+    port = lasting_port()
     steady = simulate(load=0.2)
     first = simulate(load=0.9, port=port)
     page = tab(serve({"a": f"http://127.0.0.1:{port}/metrics", "steady": steady.url}))
@@ -466,7 +466,8 @@ def test_a_connection_that_breaks_is_told_and_comes_back(
     tab: Callable[..., Tab], stack: ExitStack, simulate: Callable[..., Simulator]
 ) -> None:
     app = create_app(RouterSettings(instances={"a": simulate().url}, watch_interval=0.1))
-    with running(app) as port:
+    port = lasting_port()
+    with running(app, port=port):
         page = tab(port)
         page.until(lambda: page.names() == ["a"])
     page.until(lambda: page.text("#connection") == "connection lost, trying again")

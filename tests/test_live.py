@@ -18,10 +18,10 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from apps import EVENTS, Events, following, running
+from apps import EVENTS, Events, following, lasting_port, running
 from fastapi import Depends, HTTPException, Request
 from fleets import counting, dead, echo, finished
-from servers import Server, answer, eventually, serving, unused_port
+from servers import Server, answer, eventually, serving
 
 import sglang_collect as sc
 from sglang_collect import _live, api
@@ -131,7 +131,7 @@ def test_rows_have_the_true_numbers(sglang_simulator: Simulator) -> None:
 
 
 def test_a_server_goes_down_and_comes_back() -> None:
-    model, port_of_it = LoadModel(load=0.9), unused_port()
+    model, port_of_it = LoadModel(load=0.9), lasting_port()
     model.step(60)
     instances = {"a": f"http://127.0.0.1:{port_of_it}/metrics"}
     with service(instances=instances) as port, following(port) as events:
