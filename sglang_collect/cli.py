@@ -531,7 +531,7 @@ def _show_lines(results: Sequence[ScrapeResult]) -> None:
         snapshot = result.snapshot
         if snapshot is not None:
             snapshot.raw_metrics = []
-        text = "null" if snapshot is None else snapshot.model_dump_json()
+        text = "null" if snapshot is None else snapshot.to_json().decode()
         print(f'{json.dumps(result.summary())[:-1]}, "snapshot": {text}}}')
     sys.stdout.flush()
 

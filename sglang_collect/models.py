@@ -190,8 +190,8 @@ class _Source:
             return {}
         return {name: sglang.model_plan(name).fold(page) for name in names}
 
-    def json(self, snapshot: SGLangMetricsSnapshot) -> bytes:
-        """A snapshot of which nothing has been made, without its samples. The one model is written once."""
+    def json(self, snapshot: SGLangMetricsSnapshot, *, raw: bool) -> bytes:
+        """A snapshot of which nothing has been made. The one model is written once."""
         reading = Reading(self.fold)
         names = reading.labels("model_name")
         head = to_json(
@@ -211,20 +211,23 @@ class _Source:
             to_json(name) + b":" + (native if fold is self.fold else to_json(native_numbers(fold)))
             for name, fold in self.folds(names).items()
         )
-        return b'%b,%b,"models":{%b},"raw_metrics":[]}' % (head[:-1], native[1:-1], models)
+        samples = to_json(self._samples(snapshot.timestamp), inf_nan_mode="null") if raw else b"[]"
+        return b'%b,%b,"models":{%b},"raw_metrics":%b}' % (head[:-1], native[1:-1], models, samples)
 
     def _raw_metrics(self, timestamp: datetime) -> list[PrometheusMetric]:
+        return [PrometheusMetric.model_validate(sample) for sample in self._samples(timestamp)]
+
+    def _samples(self, timestamp: datetime) -> list[dict[str, Any]]:
+        """The fields of a ``PrometheusMetric`` for each of SGLang's samples."""
         page = self.page() if self.page is not None else None
         return [
-            PrometheusMetric.model_validate(
-                {
-                    "name": sample.name,
-                    "type": sample.family.type,
-                    "value": sample.value,
-                    "labels": sample.labels,
-                    "timestamp": _moment(sample.timestamp) or timestamp,
-                }
-            )
+            {
+                "name": sample.name,
+                "type": sample.family.type,
+                "value": sample.value,
+                "labels": sample.labels,
+                "timestamp": _moment(sample.timestamp) or timestamp,
+            }
             for sample in (page.samples if page is not None else ())
             if sample.name.startswith(sglang.PREFIXES)
         ]
@@ -398,8 +401,8 @@ class SGLangMetricsSnapshot(Model):
             raw: with the samples of its page; else ``raw_metrics`` is empty.
         """
         untouched = type(self) is SGLangMetricsSnapshot and self.__dict__.keys().isdisjoint(_MADE_LATE)
-        if not raw and untouched and self._source is not None:
-            return self._source.json(self)
+        if untouched and self._source is not None:
+            return self._source.json(self, raw=raw)
         dumped = self if raw else self.model_copy(update={"raw_metrics": []})
         return dumped.model_dump_json().encode()
 

@@ -339,6 +339,18 @@ def test_json_is_the_same_whether_models_are_made_or_not(name: str) -> None:
     assert set(vars(untouched)) == {"timestamp", "instance_id", "endpoint", "loads_timestamp"}
 
 
+def test_json_of_samples_has_null_for_what_is_no_number_and_their_own_times() -> None:
+    page = 'sglang:a{x="\\"y"} NaN\nsglang:b +Inf\nsglang:c 1 1500000000123\n'
+    page += "sglang:d 2 9000000000000000\nother 1\n"
+    moment = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    text, dumped = (read(page, timestamp=moment).to_json(), read(page, timestamp=moment).model_dump_json())
+    assert text == dumped.encode()
+    raw = json.loads(text)["raw_metrics"]
+    assert [sample["value"] for sample in raw] == [None, None, 1.0, 2.0]
+    assert raw[0]["labels"] == {"x": '"y'}
+    assert [sample["timestamp"][:4] for sample in raw] == ["2026", "2026", "2017", "2026"]
+
+
 def test_json_has_what_was_put_into_a_snapshot() -> None:
     snapshot = read()
     snapshot.queues = snapshot.queues.model_copy(update={"running": 77})
