@@ -165,9 +165,9 @@ def test_a_destructor_that_comes_back_into_the_core_does_no_harm() -> None:
 # ------------------------------------------------------ imports and interpreters
 
 
-def run(script: str, *args: str) -> subprocess.CompletedProcess[str]:
+def run(script: str, *args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", textwrap.dedent(script), *args]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=50)
     assert done.returncode == 0, done.stderr
     return done
 
@@ -218,40 +218,62 @@ def test_an_import_loads_no_more_than_the_exceptions() -> None:
     assert heavy == "[]"
 
 
-def test_interpreters_beside_the_first_may_import_it() -> None:
+def run_in_interpreters(work: str, *args: str, times: int = 10) -> str:
+    """What a script prints that runs in one interpreter after another, beside the first."""
     script = """
         import sys
         try:
             import _interpreters as interpreters
         except ImportError:
             import _xxsubinterpreters as interpreters
-        work = '''
-        from sglang_collect._core import Endpoint, Extract, Plan, Scraper, parse
-        from sglang_collect.errors import ExpositionError
-        assert parse(b"a 1\\\\n").value("a") == 1.0
-        try:
-            parse(b"a x")
-        except ExpositionError as error:
-            assert error.line == 1
-        with Scraper() as scraper:
-            scraper.submit(Endpoint(URL), Plan([""], {"b": Extract(["b"])}))
-            [result] = scraper.wait(5)
-        assert result.error is None and result.fold["b"] == 4.0, result.error
-        print("done", flush=True)
-        '''
-        import textwrap
-        work = f"URL = {sys.argv[1]!r}" + textwrap.dedent(work)
         import sglang_collect._core
-        for _ in range(10):
+        work = f"ARGS = {sys.argv[2:]}\\n{sys.stdin.read()}"
+        for _ in range(int(sys.argv[1])):
             interpreter = interpreters.create()
             failed = interpreters.run_string(interpreter, work)
             assert failed is None, failed
             interpreters.destroy(interpreter)
         assert sglang_collect._core.parse(b"a 1\\n").value("a") == 1.0
     """
+    return run(script, str(times), *args, stdin=textwrap.dedent(work)).stdout
+
+
+def test_interpreters_beside_the_first_may_import_it() -> None:
+    work = """
+        from sglang_collect._core import Endpoint, Extract, Plan, Scraper, parse
+        from sglang_collect.errors import ExpositionError
+        assert parse(b"a 1\\n").value("a") == 1.0
+        try:
+            parse(b"a x")
+        except ExpositionError as error:
+            assert error.line == 1
+        with Scraper() as scraper:
+            scraper.submit(Endpoint(ARGS[0]), Plan([""], {"b": Extract(["b"])}))
+            [result] = scraper.wait(5)
+        assert result.error is None and result.fold["b"] == 4.0, result.error
+        print("done", flush=True)
+    """
     with serving(answer(PAGE)) as server:
-        done = run(script, server.url)
-    assert done.stdout == "done\n" * 10
+        assert run_in_interpreters(work, server.url) == "done\n" * 10
+
+
+def test_there_a_collector_says_what_it_cannot_have() -> None:
+    """Its models, where pydantic refuses to be imported, or its thread, where the interpreter allows none."""
+    work = """
+        import asyncio
+        import sglang_collect as sc
+        async def collect():
+            async with sc.SGLangCollector() as collector:
+                return await collector.collect("x", ARGS[0])
+        try:
+            asyncio.run(collect())
+        except (ImportError, RuntimeError) as error:
+            assert any(word in str(error).lower() for word in ("pydantic", "pyo3", "thread")), error
+            print("refused", flush=True)
+        assert sc.parse(b"a 1\\n").value("a") == 1.0
+    """
+    with serving(answer("sglang:num_running_reqs 4\n")) as server:
+        assert run_in_interpreters(work, server.url, times=2) == "refused\n" * 2
 
 
 def test_an_interpreter_exits_while_threads_scrape() -> None:

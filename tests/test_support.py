@@ -35,7 +35,10 @@ TESTED_BY = {
         "test_core_scraper.py::test_a_forked_child_scrapes_over_connections_of_its_own",
         "test_fleet.py::test_a_forked_child_goes_on_with_connections_of_its_own",
     ],
-    "sub-interpreters": ["test_core_objects.py::test_interpreters_beside_the_first_may_import_it"],
+    "sub-interpreters": [
+        "test_core_objects.py::test_interpreters_beside_the_first_may_import_it",
+        "test_core_objects.py::test_there_a_collector_says_what_it_cannot_have",
+    ],
 }
 
 
