@@ -46,6 +46,7 @@ def _outcomes_inside(item: pytest.Function) -> dict[str, tuple[str, str]]:
             for other in item.session.items
             if other.getparent(pytest.Module) is module and other.get_closest_marker("namespace")
         ]
+        module.stash[_INSIDE] = dict.fromkeys(together, ("error", "the run inside was cut off"))
         with tempfile.TemporaryDirectory() as folder:
             module.stash[_INSIDE] = namespaces.run(together, Path(folder))
     return module.stash[_INSIDE]

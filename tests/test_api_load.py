@@ -16,11 +16,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
+import pytest
 from faults import sized, then_drip
 from servers import answer, eventually, serving, silence, unused_port
 
-REQUESTS = 2000
+SLOW = "libasan" in os.environ.get("LD_PRELOAD", "")
+REQUESTS = 400 if SLOW else 2000
 ROUNDS = 3
 """The health check has so many chances to be quick, where others use the machine too."""
 
@@ -87,17 +90,22 @@ def application(log: Path) -> Iterator[tuple[int, int]]:
         process.wait(20)
 
 
-def health(port: int, load: subprocess.Popen[str]) -> float:
-    """Seconds of the 99th of a hundred health checks, while the load lasts."""
+def health(port: int, command: list[str], output: TextIO | None = None) -> float:
+    """Seconds of the 99th of a hundred health checks, while a command runs, which writes to `output`."""
     times = []
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    while load.poll() is None:
-        started = time.perf_counter()
-        connection.request("GET", "/health")
-        assert connection.getresponse().read() == b'{"status":"ok"}'
-        times.append(time.perf_counter() - started)
-        time.sleep(0.005)
-    connection.close()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    with subprocess.Popen(command, stdout=output) as load:
+        try:
+            while load.poll() is None:
+                started = time.perf_counter()
+                connection.request("GET", "/health")
+                assert connection.getresponse().read() == b'{"status":"ok"}'
+                times.append(time.perf_counter() - started)
+                time.sleep(0.005)
+        finally:
+            load.kill()
+            connection.close()
+    assert load.returncode == 0
     return statistics.quantiles(times, n=100)[-1]
 
 
@@ -116,6 +124,7 @@ def outcome(answer: str) -> str:
     return "success" if response["success"] else response["error"].partition(":")[0]
 
 
+@pytest.mark.timeout(180)
 def test_two_thousand_requests_are_all_answered_and_the_application_goes_on(tmp_path: Path) -> None:
     log, answers_file = tmp_path / "log", tmp_path / "answers"
     page = sized(b"", length=100_000)
@@ -126,31 +135,23 @@ def test_two_thousand_requests_are_all_answered_and_the_application_goes_on(tmp_
         serving(then_drip(page, b"secret 1\n", seconds=0.1)) as dripping,
         application(log) as (port, process),
     ):
-        noise = health(port, subprocess.Popen(["sleep", "1"], text=True))  # what it takes here without a load
+        noise = health(port, ["sleep", "1"])  # what it takes here without a load
         for _ in range(ROUNDS):
             with answers_file.open("w") as output:
                 command = script(CALLERS, port, REQUESTS, good.url, silent.url, dripping.url)
-                load = subprocess.Popen(command, stdout=output, text=True)
-                p99.append(health(port, load))
-            assert load.returncode == 0
+                p99.append(health(port, command, output))
             answers = json.loads(answers_file.read_text())
             outcomes = Counter(outcome(answer) for answer in answers)
             assert outcomes.total() == REQUESTS
-            assert set(outcomes) <= {
-                "success",
-                "503",
-                "timeout_first_byte",
-                "timeout_body",
-                "timeout_connect",
-            }
+            assert set(outcomes) <= {"success", "503", *TIMEOUTS}
             assert outcomes["503"]
             assert sum(outcomes[reason] for reason in TIMEOUTS) > 50
             assert threads(process) < 60
             assert not [answer for answer in answers if "secret" in answer]
-            if min(p99) < 0.05 + noise:
+            if SLOW or min(p99) < 0.05 + noise:
                 break
         assert max(silent.most, dripping.most) <= 32
     assert "secret" not in log.read_text()
     print(f"health p99 {min(p99):.3f} s, {noise:.3f} s without a load; {dict(outcomes)}")
-    if "libasan" not in os.environ.get("LD_PRELOAD", ""):
+    if not SLOW:
         assert min(p99) < 0.05 + noise, p99

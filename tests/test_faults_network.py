@@ -30,7 +30,7 @@ from servers import Answer, Request, Server, answer, eventually, serving
 import sglang_collect as sc
 from sglang_collect._core import Endpoint, Extract, Guard, Plan, Result, Scraper
 
-pytestmark = pytest.mark.namespace
+pytestmark = [pytest.mark.namespace, pytest.mark.timeout(300)]  # the first one waits for all
 
 PAGE = "sglang:num_requests_running 4\n"
 PLAN = Plan(["sglang:"], {"running": Extract(["num_requests_running"])})
