@@ -22,11 +22,12 @@ import tempfile
 import termios
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from sglang_collect.simulator import LoadModel, render_page
 
@@ -52,7 +53,7 @@ def make_pages(size: int) -> list[bytes]:
 
 
 class Pages(asyncio.Protocol):
-    """Answers each path with its next page."""
+    """Answers each path with its next page, and /served with the number of pages so far."""
 
     pages: list[bytes]
     asked: ClassVar[Counter[bytes]] = Counter()
@@ -67,8 +68,11 @@ class Pages(asyncio.Protocol):
         while b"\r\n\r\n" in self.received:
             request, _, self.received = self.received.partition(b"\r\n\r\n")
             path = request.split(b" ", 2)[1]
-            body = self.pages[self.asked[path] % _LIVES]
-            self.asked[path] += 1
+            if path == b"/served":
+                body = b"%d" % self.asked.total()
+            else:
+                body = self.pages[self.asked[path] % _LIVES]
+                self.asked[path] += 1
             head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: %d\r\n\r\n"
             self.transport.write(head % len(body) + body)
 
@@ -108,8 +112,21 @@ def resident_mib(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def measure(targets: str, args: argparse.Namespace, *, sort: str) -> tuple[float, float, float]:
-    """Parts of a core, kB a second written to the terminal, and MiB of memory."""
+def served(port: int) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/served", timeout=10) as answer:
+        return int(answer.read())
+
+
+class Cost(NamedTuple):
+    """Parts of a core, scrapes a second, kB a second written to the terminal, and MiB of memory."""
+
+    core: float
+    scrapes: float
+    written: float
+    memory: float
+
+
+def measure(targets: str, port: int, args: argparse.Namespace, *, sort: str) -> Cost:
     columns, rows = map(int, args.size.split("x"))
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -131,11 +148,11 @@ def measure(targets: str, args: argparse.Namespace, *, sort: str) -> tuple[float
     threading.Thread(target=read, daemon=True).start()
     try:
         time.sleep(_WARM_UP)
-        began, spent, sent = time.monotonic(), cpu_seconds(process.pid), written
+        began, spent, sent, pages = time.monotonic(), cpu_seconds(process.pid), written, served(port)
         time.sleep(args.seconds)
         seconds = time.monotonic() - began
-        used, told = cpu_seconds(process.pid) - spent, written - sent
-        return used / seconds, told / seconds / 1000, resident_mib(process.pid)
+        used, told, pages = cpu_seconds(process.pid) - spent, written - sent, served(port) - pages
+        return Cost(used / seconds, pages / seconds, told / seconds / 1000, resident_mib(process.pid))
     finally:
         process.terminate()
         process.wait()
@@ -175,10 +192,10 @@ def main() -> None:
                 )
             )
             for sort in args.sort:
-                core, written, memory = measure(str(file), args, sort=sort)
+                cost = measure(str(file), port, args, sort=sort)
                 print(
-                    f"{n:5} targets, sorted by {sort:10}{core:7.1%} of a core, "
-                    f"{written:6.1f} kB/s to the terminal, {memory:6.0f} MiB"
+                    f"{n:5} targets, sorted by {sort:10}{cost.core:7.1%} of a core, "
+                    f"{cost.scrapes:4.0f} scrapes/s, {cost.written:5.1f} kB/s to the terminal, {cost.memory:4.0f} MiB"
                 )
 
 
