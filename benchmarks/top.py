@@ -195,7 +195,8 @@ def main() -> None:
                 cost = measure(str(file), port, args, sort=sort)
                 print(
                     f"{n:5} targets, sorted by {sort:10}{cost.core:7.1%} of a core, "
-                    f"{cost.scrapes:4.0f} scrapes/s, {cost.written:5.1f} kB/s to the terminal, {cost.memory:4.0f} MiB"
+                    f"{cost.scrapes:4.0f} scrapes/s, {cost.written:5.1f} kB/s to the terminal, "
+                    f"{cost.memory:4.0f} MiB"
                 )
 
 
