@@ -24,6 +24,7 @@ from servers import answer, eventually, serving, silence, unused_port
 
 SLOW = "libasan" in os.environ.get("LD_PRELOAD", "")
 REQUESTS = 400 if SLOW else 2000
+QUICK = 0.05  # seconds for a health check
 ROUNDS = 3
 """The health check has so many chances to be quick, where others use the machine too."""
 
@@ -135,7 +136,6 @@ def test_two_thousand_requests_are_all_answered_and_the_application_goes_on(tmp_
         serving(then_drip(page, b"secret 1\n", seconds=0.1)) as dripping,
         application(log) as (port, process),
     ):
-        noise = health(port, ["sleep", "1"])  # what it takes here without a load
         for _ in range(ROUNDS):
             with answers_file.open("w") as output:
                 command = script(CALLERS, port, REQUESTS, good.url, silent.url, dripping.url)
@@ -148,10 +148,10 @@ def test_two_thousand_requests_are_all_answered_and_the_application_goes_on(tmp_
             assert sum(outcomes[reason] for reason in TIMEOUTS) > 50
             assert threads(process) < 60
             assert not [answer for answer in answers if "secret" in answer]
-            if SLOW or min(p99) < 0.05 + noise:
+            if SLOW or min(p99) < QUICK:
                 break
         assert max(silent.most, dripping.most) <= 32
     assert "secret" not in log.read_text()
-    print(f"health p99 {min(p99):.3f} s, {noise:.3f} s without a load; {dict(outcomes)}")
-    if not SLOW:
-        assert min(p99) < 0.05 + noise, p99
+    print(f"health p99 {min(p99):.3f} s; {dict(outcomes)}")
+    busy = SLOW or os.getloadavg()[0] > 3 * (os.cpu_count() or 1)  # with what others do
+    assert min(p99) < (10 * QUICK if busy else QUICK), p99

@@ -104,6 +104,15 @@ static void some_ranges_are_denied_whatever_the_list_says(void)
     CHECK(!allows_numeric("[fd00:ec2::254/127]", "fd00:ec2::254", 30000));
 }
 
+static void every_address_of_a_site_s_own_nat64_is_denied(void)
+{
+    static const char *const inside[] = {"64:ff9b:1::a00:1", "64:ff9b:1:8000::a00:1", "64:ff9b:1:ffff::"};
+
+    for (size_t i = 0; i < sizeof inside / sizeof *inside; i++)
+        CHECK_MSG(!allows_numeric("*", inside[i], 30000), "%s", inside[i]);
+    CHECK(allows_numeric("*", "64:ff9b:2::a00:1", 30000));
+}
+
 static void a_network_ends_where_its_prefix_says(void)
 {
     static const struct {
@@ -288,7 +297,13 @@ static void a_host_is_looked_up_only_where_its_name_is_listed(void)
         {"* gpu1", "0xa9fea9fe", 30000, SGC_REASON_ADDRESS_NOT_ALLOWED},
         {"[fd00::/8]", "[fd00::1]", 30000, SGC_REASON_NONE},
         {"[fd00::/8]", "[fd00::1%25eth0]", 30000, SGC_REASON_NONE},
+        {"[fd00::5]", "[fd00::5]", 30000, SGC_REASON_NONE},
+        {"[fd00::5]", "[fd00::]", 30000, SGC_REASON_ADDRESS_NOT_ALLOWED},
         {"gpu1 10.0.0.0/8", "10.2.3.4", 30000, SGC_REASON_NONE},
+        {"gpu1 rack-*.x GPUZ", "gpu1", 30000, SGC_REASON_NONE},
+        {"gpu1 rack-*.x GPUZ", "RACK-Z.x", 30000, SGC_REASON_NONE},
+        {"gpu1 rack-*.x GPUZ", "gpuz", 30000, SGC_REASON_NONE},
+        {"gpu1 rack-*.x GPUZ", "gpu2", 30000, SGC_REASON_HOST_NOT_ALLOWED},
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -380,6 +395,8 @@ static void an_entry_that_cannot_be_read_is_named(void)
         "10.1.2.3:",
         "10.1.2.3:0",
         "10.1.2.3:65536",
+        "10.1.2.3:1-65536",
+        "gpu1:65536-65536",
         "10.1.2.3:90-80",
         "10.1.2.3:80-",
         "10.1.2.3:x",
@@ -423,9 +440,27 @@ static void an_entry_that_cannot_be_read_is_named(void)
         CHECK(err.excerpt[0] || !bad[i][0]);
         sgc_guard_free(guard);
     }
-    sgc_str entry = {"gpu1\0", 5};
-    sgc_guard *guard;
-    CHECK(sgc_guard_new(&entry, 1, &guard, NULL) == SGC_ARGUMENT && !guard);
+    sgc_str with_nul[] = {{"gpu1\0", 5}, {"10.0.0.1\0", 9}, {"10.0.0.1\0x", 10}};
+    for (size_t i = 0; i < 3; i++) {
+        sgc_guard *guard;
+        CHECK(sgc_guard_new(&with_nul[i], 1, &guard, NULL) == SGC_ARGUMENT && !guard);
+    }
+}
+
+static void a_name_is_as_long_as_a_name_may_be(void)
+{
+    char name[256];
+
+    memset(name, 'a', sizeof name);
+    for (size_t i = 60; i < sizeof name; i += 60)
+        name[i] = '.';
+    for (size_t len = 253; len <= 254; len++) {
+        sgc_str entry = {name, len};
+        sgc_guard *guard;
+        CHECK((sgc_guard_new(&entry, 1, &guard, NULL) == SGC_OK) == (len == 253));
+        CHECK(!guard || sgc_guard_check_host(guard, entry, 30000) == SGC_REASON_NONE);
+        sgc_guard_free(guard);
+    }
 }
 
 static void a_guard_is_counted(void)
@@ -463,6 +498,7 @@ int main(void)
 {
     an_empty_list_refuses_every_target();
     some_ranges_are_denied_whatever_the_list_says();
+    every_address_of_a_site_s_own_nat64_is_denied();
     a_network_ends_where_its_prefix_says();
     ipv4_inside_ipv6_is_judged_as_ipv4();
     the_unspecified_address_stands_for_the_loopback();
@@ -471,6 +507,7 @@ int main(void)
     a_listed_name_may_lead_only_to_public_or_listed_addresses();
     other_address_families_are_refused();
     an_entry_that_cannot_be_read_is_named();
+    a_name_is_as_long_as_a_name_may_be();
     a_guard_is_counted();
     every_allocation_failure_is_survived();
     return check_done("test_guard");
