@@ -25,6 +25,7 @@ __all__ = ["EventStream", "Live"]
 
 _PAUSE = 0.5  # seconds between two events
 _SILENCE = 15.0  # seconds without one, after which a comment tells that the stream is alive
+_LINGER = 10.0  # seconds after the last has left, in which somebody may come back
 _SLICE = 25  # rows that are made before the event loop gets its turn
 
 
@@ -124,15 +125,17 @@ class Live:
     def leave(self, viewer: _Viewer) -> None:
         viewer.end()
         self._viewers.discard(viewer)
-        if not self._viewers and self._task is not None:
-            self._task.cancel()
-            self._task = None
 
     async def _publish(self) -> None:
-        """Tells those who look on what has changed, until the last has left or nothing is to come."""
+        """Tells those who look on what has changed, until all have left for good or nothing is to come."""
         following = None
+        seen = time.monotonic()
         try:
             while not _server_stops():
+                if self._viewers:
+                    seen = time.monotonic()
+                elif time.monotonic() - seen > _LINGER:
+                    break
                 if following is None and not self._is_followed():
                     self._recents = {name: Recent(name) for name in self._recents}
                     following = asyncio.create_task(self._follow())
@@ -141,10 +144,11 @@ class Live:
                 await asyncio.sleep(_PAUSE)
                 self._offer()
         finally:
+            self._task = None  # whoever comes now begins another
+            self.end()
             if following is not None:
                 following.cancel()
                 await asyncio.wait({following})
-            self.end()
 
     def _offer(self) -> None:
         changed, self._changed = self._changed, set()
@@ -161,6 +165,12 @@ class Live:
         """Ends every stream."""
         for viewer in self._viewers:
             viewer.end()
+
+    async def aclose(self) -> None:
+        """Ends every stream, and reads the targets no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
 
     # ------------------------------------------------------------------- events
 

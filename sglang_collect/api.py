@@ -344,7 +344,7 @@ class _Service:
             if watching is not None:
                 watching.cancel()
                 await asyncio.wait({watching})
-            self._live.end()
+            await self._live.aclose()
             if self._fleet is not None:
                 await self._fleet.aclose()
                 self._fleet = None

@@ -257,6 +257,7 @@ def test_without_a_watch_a_fleet_is_scraped_while_somebody_looks(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api, "_LOOK_INTERVAL", 0.05)
+    monkeypatch.setattr(_live, "_LINGER", 0.1)
     with service(instances={"a": f"{server.url}/3"}, watch_interval=None) as port:
         assert not server.requests
         for _ in range(2):
@@ -265,6 +266,21 @@ def test_without_a_watch_a_fleet_is_scraped_while_somebody_looks(
                 for each in (events, others):
                     assert row(each.until(lambda data: row(data, "a").get("up")), "a")["running"] == 3
             assert eventually(lambda: is_quiet(server))
+
+
+def test_who_looks_elsewhere_meanwhile_finds_what_was_known(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "_LOOK_INTERVAL", 0.05)
+    with service(instances={"a": f"{server.url}/3"}, watch_interval=None) as port:
+        with following(port) as events:
+            events.until(lambda data: row(data, "a").get("up"))
+        with following(port, of("a")) as events:
+            first = next(events)[1]
+            assert first["row"]["running"] == 3
+            assert first["history"]["running"][:1] == [3]
+        with following(port) as events:
+            assert row(next(events)[1], "a")["running"] == 3
 
 
 def is_quiet(server: Server) -> bool:

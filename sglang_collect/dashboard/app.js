@@ -85,6 +85,7 @@ function route(arrived) {
   byId("server").hidden = open === null;
   document.title = open === null ? TITLE : `${open} – ${TITLE}`;
   if (open !== null) server.open(open);
+  else fleet.draw();
   connect();
   if (!arrived) return;
   if (open === null && before !== null) fleet.focus(before);

@@ -238,6 +238,7 @@ export class FleetView {
   }
 
   drawNow() {
+    if (byId("fleet").hidden) return;
     const lines = [...this.lines.values()].filter((line) => line.row);
     for (const line of lines) line.tick(this.clock);
     const shown = this.#filter(lines);

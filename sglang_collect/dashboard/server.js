@@ -82,7 +82,7 @@ export class ServerView {
   }
 
   drawNow() {
-    if (!this.event) return;
+    if (!this.event || byId("server").hidden) return;
     const { row, server } = this.event;
     byId("server").dataset.known = "yes";
     this.#showState(row, server);
