@@ -14,7 +14,7 @@ JOBS := -j2 -k -Otarget
 CTEST := $(MAKE) -f tools/ctest.mk $(JOBS)
 
 .PHONY: help twins demo top-demo dashboard-demo test test-c test-py check check-rest format format-check lint types \
-        test-c-sanitized test-py-sanitized generated package wheels bench setup clean docs fuzz fuzz-replay drift drift-pinned deep
+        test-c-sanitized test-py-sanitized generated package wheels cross bench setup clean docs fuzz fuzz-replay drift drift-pinned deep
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +100,10 @@ docs: setup ## the site of docs/ in build/site, without a warning
 
 package: setup ## an sdist, a wheel from it, and the wheel at work
 	@tools/package.sh
+
+cross: setup ## the core compiled for macOS, musl and 64-bit ARM, its parsing tests on the latter
+	@tools/setup.sh cross
+	@tools/cross.sh
 
 wheels: setup ## the same for every CPython there is, with a libcurl of our own and all tests
 	@tools/package.sh all

@@ -5,7 +5,7 @@
 #   tools/package.sh        for the Python of .venv, with the libcurl of the system, and a few tests
 #   tools/package.sh all    for every CPython there is, with a libcurl of our own, and all tests
 #
-# PYTHONS names the interpreters for `all`.
+# PYTHONS names the interpreters for `all`, TESTS the tests: "test_guard test_api".
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,6 +15,7 @@ out=$root/build/package
 tools=$root/.venv/bin
 quiet=(--quiet --disable-pip-version-check)
 few="test_ca_bundle test_core_page test_models test_sglang_collector test_typing"
+chosen=()
 
 usable() {
     "$1" -c '
@@ -81,16 +82,15 @@ rm -rf "$out"
 mkdir -p "$out"
 "$tools/python" setup.py -q sdist --dist-dir "$out"
 sdist=$(echo "$out"/sglang_collect-*.tar.gz)
-chosen=()
 found=("$tools/python")
 if [ "$scope" = all ]; then
     tools/build_libcurl.sh build/libcurl
     export CURL_CONFIG=$root/build/libcurl/bin/curl-config
     mapfile -t found < <(pythons)
-    chosen=("$root/tests")
-else
-    for name in $few; do chosen+=("$root/tests/$name.py"); done
+    few=
 fi
+for name in ${TESTS:-$few}; do chosen+=("$root/tests/$name.py"); done
+[ ${#chosen[@]} -gt 0 ] || chosen=("$root/tests")
 
 for python in "${found[@]}"; do
     to=$out/$("$python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')

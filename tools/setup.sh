@@ -4,6 +4,7 @@
 #
 #   tools/setup.sh build   compiler, libcurl, zlib, Python, and .venv with the package in it
 #   tools/setup.sh check   the analysers that only `make check` runs
+#   tools/setup.sh cross   the compiler for other systems, and the emulator, of `make cross`
 #   tools/setup.sh bench   the others that `make bench` compares with
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -110,10 +111,15 @@ bench() {
     .venv/bin/python -m pip install -qq --disable-pip-version-check --editable '.[bench]'
 }
 
+cross() {
+    command -v qemu-aarch64 >/dev/null || install qemu-user
+    .venv/bin/python -m pip install -qq --disable-pip-version-check ziglang==0.17.1
+}
+
 case "${1:-}" in
-    build | check | bench) "$1" ;;
+    build | check | bench | cross) "$1" ;;
     *)
-        echo "usage: tools/setup.sh build|check|bench" >&2
+        echo "usage: tools/setup.sh build|check|bench|cross" >&2
         exit 2
         ;;
 esac
