@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from fleets import dead, echo
 from screens import cells_of, lines_of, until
 from servers import Request, answer, serving, silence, unused_port
 from textual.pilot import Pilot
+from tools_of import ROOT, load_tool
 
 import sglang_collect as sc
 from sglang_collect.simulator import LoadModel, Simulator
@@ -493,7 +495,7 @@ def test_those_without_a_number_come_last_either_way_round() -> None:
 def test_a_window_is_as_long_as_it_was_asked_to_be() -> None:
     with Simulator(LoadModel(load=0.8), frozen=True) as simulator:
         simulator.step(20)
-        fleet, board = board_of(target("one", simulator.url), window=0.5)
+        fleet, board = board_of(target("one", simulator.url), interval=0.1, window=0.5)
         with fleet:
             for _ in range(20):
                 board.take(fleet.scrape())
@@ -501,6 +503,18 @@ def test_a_window_is_as_long_as_it_was_asked_to_be() -> None:
             window = board.rows[0].window
             assert window is not None
             assert window.seconds == pytest.approx(0.55, abs=0.15)
+
+
+def test_a_window_is_never_shorter_than_an_interval() -> None:
+    with Simulator(LoadModel(load=0.8), frozen=True) as simulator:
+        simulator.step(20)
+        fleet, board = board_of(target("one", simulator.url), interval=0.4, window=0.02)
+        with fleet:
+            for _ in range(3):
+                board.take(fleet.scrape())
+                time.sleep(0.2)
+            assert board.window == 0.4
+            assert board.rows[0].window is not None
 
 
 def test_a_restart_counts_from_zero() -> None:
@@ -637,3 +651,22 @@ def test_every_line_has_the_same_columns_at_any_width(width: int) -> None:
                 for since in ("window", "start"):
                     for line in detail_lines(row, width, 0.0, since):  # type: ignore[arg-type]
                         assert len("".join(cell.text for cell in line)) <= max(width, 79)
+
+
+# ------------------------------------------------------------------------ pictures
+
+
+def test_the_script_takes_pictures_that_ask_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = load_tool("screenshot_top")
+    monkeypatch.setattr(tool, "IMAGES", tmp_path)
+    monkeypatch.setattr(tool, "LOADS", (0.9,))
+    monkeypatch.setattr("sys.argv", ["screenshot_top.py", "--seconds", "2"])
+    tool.main()
+    for folder in (tmp_path, ROOT / "docs" / "images"):
+        for name, shown in (("top.svg", "TTFT"), ("top-detail.svg", "P95")):
+            picture = (folder / name).read_text("utf-8")
+            assert re.search(shown, picture)
+            assert "sglang-001" in picture
+            assert not re.search(r"url\(|href=|@import|<script", re.sub(r"url\(#[\w-]+\)", "", picture))

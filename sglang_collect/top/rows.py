@@ -279,12 +279,12 @@ class Board:
     Args:
         fleet: whose targets they are.
         interval: seconds between two scrapes of a target.
-        window: seconds that rates, hit rates and latencies are of, at least.
+        window: seconds that rates, hit rates and latencies are of, at least; an interval where it is longer.
     """
 
     def __init__(self, fleet: Fleet, *, interval: float, window: float) -> None:
         self.interval = interval
-        self.window = window
+        self.window = max(window, interval)
         self.span = max(_SHORTEST_SPAN, interval)
         self._fleet = fleet
         self._rows: dict[str, Row] = {}
