@@ -66,13 +66,13 @@ def test_no_memory_is_left_behind(action: Callable[[], None]) -> None:
         pytest.skip("a malloc that counts nothing")
     for _ in range(20):
         action()
-    growth = []
-    for _ in range(5):
+    growth = [1000]
+    while growth[-1] >= 1000 and len(growth) < 13:  # libraries fill caches of their own at first
         before = heap()
         for _ in range(100):
             action()
         growth.append(heap() - before)
-    assert min(growth) < 1000, growth
+    assert growth[-1] < 1000, growth
 
 
 # ------------------------------------------------------ descriptors and threads
