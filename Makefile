@@ -14,7 +14,7 @@ JOBS := -j2 -k -Otarget
 CTEST := $(MAKE) -f tools/ctest.mk $(JOBS)
 
 .PHONY: help twins demo top-demo dashboard-demo test test-c test-py check check-rest format format-check lint types \
-        test-c-sanitized test-py-sanitized generated package wheels cross bench setup clean docs fuzz fuzz-replay drift drift-pinned deep
+        test-c-sanitized test-py-debug test-py-sanitized generated package wheels cross bench setup clean docs fuzz fuzz-replay drift drift-pinned deep
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,7 +32,7 @@ test: test-c test-py ## C tests and pytest
 
 check: test check-rest ## everything that has to hold before a commit
 
-check-rest: format-check lint types test-c-sanitized twins fuzz test-py-sanitized package drift-pinned docs
+check-rest: format-check lint types test-c-sanitized twins fuzz test-py-debug test-py-sanitized package drift-pinned docs
 
 # ------------------------------------------------------------------- set-up
 
@@ -66,6 +66,9 @@ test-c-sanitized: .venv/.analysers ## the core under ASan and UBSan, TSan, valgr
 
 twins: .venv/.packages ## the core with one safety broken at a time: its tests have to notice
 	@$(PY) tools/twins.py
+
+test-py-debug: .venv/.analysers ## every call of the extension in a debug build of Python, and under valgrind
+	@tools/debug_python.sh
 
 test-py-sanitized: setup ## pytest with the extension under ASan and UBSan, and the coverage of the package
 	@tools/pytest_asan.sh

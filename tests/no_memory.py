@@ -1,8 +1,8 @@
 """Every call of the extension with every allocation of Python's failing: once, and from then on.
 
-A program for an interpreter of its own: ``python no_memory.py GOOD_URL BAD_URL NOBODYS_URL [planted]``.
-Python's own code does not survive this everywhere: a handler that needs memory to begin is entered again and
-again. So each call is made straight from ``attempt``, whose handlers need none.
+A program for an interpreter of its own: ``python tests/no_memory.py [planted]``. Python's own code does not
+survive this everywhere: a handler that needs memory to begin is entered again and again. So each call is made
+straight from ``attempt``, whose handlers need none.
 
 ``planted`` tries a call instead that leaves an object behind, which must be found.
 """
@@ -13,17 +13,21 @@ import sys
 import warnings
 from _testcapi import remove_mem_hooks, set_nomemory  # type: ignore[import-not-found]
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from operator import add, attrgetter, eq, getitem, methodcaller, sub
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
 from core_actions import OPENMETRICS, PAGE, PLAN
 from leaks import blocks, heap, references
+from servers import serving_elsewhere, unused_port
 
 from sglang_collect import _core
 from sglang_collect._core import Endpoint, Extract, Guard, Histogram, Plan, Result, Scraper, Steady, parse
 
-GOOD, BAD, NOBODY = (Endpoint(url) for url in sys.argv[1:4])
+SERVERS = ExitStack()
+GOOD, BAD = (Endpoint(url) for url in SERVERS.enter_context(serving_elsewhere(PAGE, "a x\n")))
+NOBODY = Endpoint(f"http://127.0.0.1:{unused_port()}/")
 KEPT = Scraper()
 FEW = SimpleNamespace(**{**_core.LIMITS, "samples": 1})
 FIELDS = (*((name, name, True) for name in PLAN.names), ("none", None, False))
@@ -258,4 +262,5 @@ def main() -> None:
     print(f"{len(calls)} calls, {points} failing allocations")
 
 
-main()
+with SERVERS:
+    main()

@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from core_actions import PAGE
-from servers import serving_elsewhere, unused_port
 
 HERE = Path(__file__).parent
 
@@ -21,14 +19,13 @@ def run_without_memory(*more: str) -> subprocess.CompletedProcess[str]:
     tunables = "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0"
     quiet = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    with serving_elsewhere(PAGE, "a x\n") as urls:
-        return subprocess.run(
-            [sys.executable, str(HERE / "no_memory.py"), *urls, f"http://127.0.0.1:{unused_port()}/", *more],
-            env={**quiet, "GLIBC_TUNABLES": tunables, "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            timeout=55,
-        )
+    return subprocess.run(
+        [sys.executable, str(HERE / "no_memory.py"), *more],
+        env={**quiet, "GLIBC_TUNABLES": tunables, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=55,
+    )
 
 
 def test_every_call_survives_every_allocation_of_pythons_that_fails() -> None:

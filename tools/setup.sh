@@ -90,7 +90,7 @@ has_fuzzer() {
 
 check() {
     local missing=() tool
-    for tool in clang clang-tidy valgrind prometheus chromium; do
+    for tool in clang clang-tidy valgrind prometheus chromium python3-dbg; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
     install "${missing[@]}"
