@@ -439,19 +439,22 @@ def release_marks(reading: Reading) -> tuple[bool, ...] | None:
     )
 
 
+def _is_recent(reading: Reading) -> bool:
+    """Is the page of v0.4.3.post3 or later?"""
+    return bool(reading.labels("engine_type")) or reading.has(histogram_slot("inter_token_latency_seconds"))
+
+
 def notes(reading: Reading) -> list[str]:
     """What a reader should know before trusting the numbers of this page, a sentence each."""
     found = []
-    several_ranks = any(len(reading.labels(label)) > 1 for label in ("dp_rank", "pp_rank", "tp_rank"))
-    merged = [metric for view, metric in _MERGED.items() if reading.has(view)]
     unnamed_ranks = not reading.labels("tp_rank") and not reading.labels("dp_rank")
-    recent = reading.labels("engine_type") or reading.has(histogram_slot("inter_token_latency_seconds"))
-    if reading.has("num_running_reqs") and unnamed_ranks and recent:
+    if unnamed_ranks and reading.has("num_running_reqs") and _is_recent(reading):
         found.append(
             "one rank shown: this release does not label its ranks, so with data parallelism running, "
             "waiting, throughput and cache use are those of one group, whichever reported last"
         )
-    if merged and several_ranks:
+    merged = [metric for view, metric in _MERGED.items() if reading.has(view)]
+    if merged and any(len(reading.labels(label)) > 1 for label in ("dp_rank", "pp_rank", "tp_rank")):
         found.append(
             f"ranks merged: {' and '.join(merged)} sum over all ranks, most of which repeat each other"
         )
