@@ -348,6 +348,12 @@ def provenance(rounds: int) -> str:
     )
 
 
+def company() -> str:
+    """Who else runs on the machine: its load beyond our own."""
+    load = os.getloadavg()[0]
+    return f"other programs there (load {load:.0f})" if load > 3 else "nothing else to do"
+
+
 def prometheus_version() -> str:
     if not shutil.which("prometheus"):
         return "no Prometheus server"
