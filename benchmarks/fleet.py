@@ -42,6 +42,11 @@ plan_fields = attrgetter(
 # -------------------------------------------------------------------------------------------------- server
 
 
+def of_model(page: bytes, model: bytes) -> bytes:
+    """The page as a server with another model has it."""
+    return page.replace(b'",tp_rank="0"', b"-" + model + b'",tp_rank="0"')
+
+
 class Answers(asyncio.Protocol):
     """Answers every request on a connection with the next page, or as the path says that it is broken."""
 
@@ -52,6 +57,7 @@ class Answers(asyncio.Protocol):
         self.transport = transport
         self.asked = b""
         self.n = 0
+        self.own: tuple[bytes, list[bytes]] = (b"", [])
 
     def data_received(self, data: bytes) -> None:
         self.asked += data
@@ -60,7 +66,12 @@ class Answers(asyncio.Protocol):
             path = request.split(b" ", 2)[1]
             if path.startswith(b"/other"):
                 self.n += 1
-                self.send(self.pages[0].replace(b'",tp_rank="0"', b'-%04d",tp_rank="0"' % (self.n % 10_000)))
+                self.send(of_model(self.pages[0], b"%04d" % (self.n % 10_000)))
+            elif path.startswith(b"/own/"):
+                if self.own[0] != path:
+                    self.own = path, [of_model(page, path[5:]) for page in self.pages]
+                self.n += 1
+                self.send(self.own[1][self.n % len(self.pages)])
             elif path.startswith(b"/garbage"):
                 self.send(b"no page {" * 100)
             elif path.startswith(b"/slow"):
@@ -115,9 +126,9 @@ def fetched_by_c(port: int, n: int) -> Iterator[Sweep]:
 
 
 @contextmanager
-def scraped(port: int, n: int, plan: _core.Plan | None) -> Iterator[Sweep]:
+def scraped(port: int, n: int, plan: _core.Plan | None, folder: str = "") -> Iterator[Sweep]:
     """The scraper alone, driven by this thread."""
-    endpoints = [make_endpoint(f"http://127.0.0.1:{port}/{k}", timeout=TIMEOUT) for k in range(n)]
+    endpoints = [make_endpoint(f"http://127.0.0.1:{port}/{folder}{k}", timeout=TIMEOUT) for k in range(n)]
     with _core.Scraper() as scraper:
 
         def sweep() -> None:
@@ -154,14 +165,15 @@ def measure(port: int, n: int, rounds: int) -> dict[str, list[float]]:
             "curl_multi in C, bodies thrown away": stack.enter_context(fetched_by_c(port, n)),
             "Scraper, bodies kept": stack.enter_context(scraped(port, n, None)),
             "Scraper, folded by the plan": stack.enter_context(scraped(port, n, sglang.plan())),
+            "the same, each its own model": stack.enter_context(scraped(port, n, sglang.plan(), "own/")),
             "Fleet.scrape()": stack.enter_context(swept(port, n, read=False)),
             "Fleet.scrape(), 15 fields read": stack.enter_context(swept(port, n, read=True)),
         }
         repeats = max(1, 200 // n)
         found: dict[str, list[float]] = {name: [] for name in contenders}
         for sweep in contenders.values():  # connections are opened, pages known
-            sweep()
-            sweep()
+            for _ in range(3):
+                sweep()
         for _ in range(rounds):
             for name, sweep in contenders.items():
                 began = time.process_time()
