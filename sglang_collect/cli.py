@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import io
 import math
 import os
@@ -94,6 +95,8 @@ def _hint(error: Exception, url: str) -> str:
             return asks if url.endswith("/metrics") else "an SGLang server's page is /metrics"
         if error.status in (401, 403):
             return "an older SGLang with an API key? --bearer-token-file FILE"
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return "--port 0 picks a free one"
     if isinstance(error, ConnectError) and error.reason == "connect_failed" and url:
         return "is the server up, and is this its port? SGLang's own default is 30000"
     if isinstance(error, TLSError) and error.reason == "tls_untrusted":
