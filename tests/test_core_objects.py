@@ -9,6 +9,7 @@ import textwrap
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from core_actions import (
@@ -25,6 +26,7 @@ from core_actions import (
 from leaks import descriptors, heap, references, threads
 from servers import answer, eventually, serving, serving_elsewhere, unused_port
 
+import sglang_collect as sc
 from sglang_collect import _core, errors
 from sglang_collect._core import Scraper, parse
 
@@ -101,6 +103,16 @@ def test_a_warning_that_is_an_error_does_not_keep_a_scraper_open() -> None:
     assert "ResourceWarning: unclosed <Scraper: 0 pending>" in done.stderr
 
 
+@contextmanager
+def small_stacks() -> Iterator[None]:
+    """For the threads that start meanwhile."""
+    before = threading.stack_size(256 * 1024)
+    try:
+        yield
+    finally:
+        threading.stack_size(before)
+
+
 def test_reading_works_on_a_small_stack() -> None:
     answers: list[object] = []
 
@@ -111,14 +123,23 @@ def test_reading_works_on_a_small_stack() -> None:
         make_endpoints()
         answers.append("done")
 
-    before = threading.stack_size(256 * 1024)
-    try:
+    with small_stacks():
         thread = threading.Thread(target=work)
         thread.start()
-    finally:
-        threading.stack_size(before)
     thread.join()
     assert answers == ["done"]
+
+
+def test_scraping_works_on_a_small_stack() -> None:
+    """In the thread of a fleet, and in one that scrapes for itself."""
+    snapshots: list[sc.SGLangMetricsSnapshot | None] = []
+    with serving(answer("sglang:num_running_reqs 4\n")) as server, small_stacks():
+        with sc.Fleet([sc.Target("x", server.url)]) as fleet:
+            snapshots += [result.snapshot for result in fleet.scrape()]
+        thread = threading.Thread(target=lambda: snapshots.append(sc.scrape(server.url)))
+        thread.start()
+        thread.join()
+    assert [shot and shot.system_metrics.num_requests_running for shot in snapshots] == [4, 4]
 
 
 def test_one_page_is_read_by_many_threads() -> None:
