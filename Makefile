@@ -60,7 +60,7 @@ test-py: setup ## pytest; PYTEST="-k guard" narrows it
 
 test-c-sanitized: .venv/.analysers ## the core under ASan and UBSan, TSan, valgrind
 	@$(CTEST) FLAVOUR=asan
-	@$(CTEST) FLAVOUR=portable TESTS="parse plan repeat steady"
+	@$(CTEST) FLAVOUR=portable TESTS="parse plan poller repeat scrape steady"
 	@$(CTEST) FLAVOUR=tsan TESTS="scrape lesson pool poller"
 	@$(CTEST) FLAVOUR=valgrind
 
