@@ -134,6 +134,8 @@ drift-pinned: setup ## the same of pinned releases
 deep: setup ## long runs: scrapes by the million, and what must hold meanwhile
 	@$(PY) tests/soak.py
 	@$(PY) tests/stress.py
+	@SGLANG_COLLECT_EVERY_PREFIX=1 $(PY) -m pytest tests/test_truncation.py tests/test_faults_page.py
+	@$(PY) tools/mutate.py guard guard
 
 bench: setup .venv/.rivals ## measurements; never part of a check
 	@for script in benchmarks/*.py; do echo "$$script"; $(PY) $$script; done

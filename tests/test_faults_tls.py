@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -66,6 +68,7 @@ def refuses(
 ) -> float:
     """The scrape fails so, in time, and leaves nothing open; gives the seconds it took."""
     url = f"https://127.0.0.1:{server.port}/metrics"
+    fetch(scraper, Endpoint("http://127.0.0.1:1/"))  # it opens what it keeps at its first scrape
     with nothing_left_open():
         result, seconds = fetch(scraper, Endpoint(url, timeout=timeout, **options), PLAN)
         check_error(result.error, kind, reason, words, url)
@@ -224,6 +227,44 @@ def test_a_file_that_holds_no_certificate_is_refused_at_construction(content: st
         with pytest.raises(sc.TLSError) as caught:
             Endpoint("https://127.0.0.1:1/", **options)
         check_error(caught.value, sc.TLSError, "tls_config", "expected", "https://127.0.0.1:1/")
+
+
+@contextmanager
+def asyncio_server(context: ssl.SSLContext) -> Iterator[int]:
+    """The port of a server such as SGLang's, whose event loop hangs up on a client that it does not trust."""
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda loop, context: None)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0, ssl=context))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        loop.call_soon_threadsafe(server.close)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.run_until_complete(asyncio.sleep(0.05))
+        loop.close()
+
+
+def test_a_server_that_hangs_up_for_want_of_a_client_certificate_is_told_with_a_hint(
+    ca: trustme.CA, ca_file: Path, scraper: Scraper
+) -> None:
+    context = server_context(ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    ca.configure_trust(context)
+    with asyncio_server(context) as port:
+        for _ in range(10):
+            endpoint = Endpoint(f"https://127.0.0.1:{port}/metrics", ca_file=ca_file, timeout=5)
+            result, _ = fetch(scraper, endpoint, PLAN)
+            assert isinstance(result.error, sc.ScrapeError)
+            if result.error.reason != "tls_handshake":  # its alert was lost
+                assert result.error.reason in {"reset", "empty_reply"}
+                assert "client_cert=" in str(result.error)
 
 
 def test_a_key_of_another_certificate_is_refused_at_construction(ca: trustme.CA, tmp_path: Path) -> None:

@@ -218,6 +218,17 @@ static bool is_alert(const sgc__http *http)
     return http->endpoint->https && http->answer.header_bytes == 0 && strstr(http->why, "alert");
 }
 
+/* With TLS 1.3 our end of the handshake is done before the server looks for a
+ * certificate of ours. Many hang up then, and their alert is lost. */
+static bool may_miss_certificate(const sgc__http *http)
+{
+    return http->endpoint->https && http->opened && http->asked && http->answer.header_bytes == 0 &&
+           !http->endpoint->client_cert;
+}
+
+#define MISSES_CERTIFICATE \
+    "connection ended after the TLS handshake without an answer; a server that expects client_cert= does so"
+
 /* ------------------------------------------------------------------ transfer */
 
 /* libcurl keeps a trailer line whole, up to 4 KiB. Older ones call a longer one
@@ -243,6 +254,8 @@ static void fail_receive(sgc__http *http)
         FAIL(http, SGC_REASON_FRAMING, "chunk is malformed after %s; expected chunked coding", progress);
     else if (http->answer.headers_done)
         FAIL(http, SGC_REASON_RESET, "connection broke after %s; expected the whole body", progress);
+    else if (may_miss_certificate(http))
+        FAIL(http, SGC_REASON_RESET, MISSES_CERTIFICATE);
     else
         FAIL(http, SGC_REASON_RESET, "connection broke before an answer; expected an answer");
 }
@@ -281,6 +294,8 @@ static const struct {
 
 static void fail_code(sgc__http *http, CURLcode code)
 {
+    if (code == CURLE_GOT_NOTHING && may_miss_certificate(http))
+        FAIL(http, SGC_REASON_EMPTY_REPLY, MISSES_CERTIFICATE);
     for (size_t i = 0; i < sizeof plain_codes / sizeof *plain_codes; i++)
         if (plain_codes[i].code == (int)code)
             FAIL(http, plain_codes[i].reason, "%s", plain_codes[i].what);
