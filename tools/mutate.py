@@ -18,8 +18,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from twins import COPY, copy_tree
+from twins import ROOT, copy_core
 
+COPY = ROOT / "build" / "mutants"
 SWAPS = {
     " == ": " != ",
     " != ": " == ",
@@ -77,7 +78,7 @@ def survives(program: str) -> bool | None:
 
 
 def main(file: str, program: str, every: str = "1") -> int:
-    copy_tree()
+    copy_core(COPY)
     path = COPY / "csrc" / "core" / f"{file}.c"
     sound = path.read_text()
     lines = sound.splitlines()

@@ -135,15 +135,16 @@ TWINS = {
 }
 
 
-def copy_tree() -> None:
+def copy_core(copy: Path) -> None:
+    """The core and its tests, as they are, where they may be changed."""
     for folder in ("csrc/core", "tests/c"):
-        target = COPY / folder
+        target = copy / folder
         target.mkdir(parents=True, exist_ok=True)
         for source in (ROOT / folder).iterdir():
             if source.suffix in {".c", ".h", ".inc"}:
                 write(target / source.name, source.read_text())
-    (COPY / "tools").mkdir(exist_ok=True)
-    shutil.copy2(ROOT / "tools" / "ctest.mk", COPY / "tools" / "ctest.mk")
+    (copy / "tools").mkdir(exist_ok=True)
+    shutil.copy2(ROOT / "tools" / "ctest.mk", copy / "tools" / "ctest.mk")
 
 
 def write(path: Path, text: str) -> None:
@@ -179,7 +180,7 @@ def noticed(name: str, twin: Twin) -> bool:
 
 
 def main(names: list[str]) -> int:
-    copy_tree()
+    copy_core(COPY)
     for program, flavour in {(twin.test, twin.flavour) for twin in TWINS.values()}:
         done = test(program, flavour)
         if done.returncode != 0:
