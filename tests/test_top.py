@@ -505,6 +505,22 @@ def test_a_window_is_as_long_as_it_was_asked_to_be() -> None:
             assert window.seconds == pytest.approx(0.55, abs=0.15)
 
 
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        (answer("nope", status="404 Not Found"), "http status 404"),
+        (answer("<html>", content_type="text/html"), "not exposition"),
+        (answer("broken{ 1\n"), "malformed"),
+    ],
+)
+def test_a_row_says_why_its_target_is_down(reply: bytes, told: str) -> None:
+    with serving(reply) as server:
+        fleet, board = board_of(target("one", server.url))
+        with fleet:
+            board.take(fleet.scrape())
+            assert cells.error_text(board.rows[0]) == f"{told}, never up, 1 failure"
+
+
 def test_a_window_is_never_shorter_than_an_interval() -> None:
     with Simulator(LoadModel(load=0.8), frozen=True) as simulator:
         simulator.step(20)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from .._table import _printable
 from ..collector import _reason
+from ..errors import HTTPStatusError
 from ..groups import Distribution
 from .rows import Row, Totals, View
 
@@ -252,10 +253,9 @@ class Layout:
 def heading(layout: Layout, view: View, status: str) -> list[Line]:
     """Two lines; an arrow stands at what is sorted by, and a status to the left of the first line."""
     mark = "▲" if (view.sort in ("name", "state")) != view.reverse else "▼"
-    first, second = (
-        [],
-        [Cell(cut(f"SERVER{mark}" if view.sort == "name" else "SERVER", layout.name), "strong")],
-    )
+    server = f"SERVER{mark}" if view.sort == "name" else "SERVER"
+    first: Line = []
+    second = [Cell(cut(server, layout.name), "strong")]
     room = layout.name
     for column, width in zip(COLUMNS, layout.columns, strict=True):
         above, below = column.head
@@ -317,7 +317,10 @@ def error_text(row: Row) -> str:
     result = row.result
     if result is None or result.error is None:
         return ""
-    reason = (_reason(result.error) or type(result.error).__name__).replace("_", " ")
+    error = result.error
+    reason = (_reason(error) or type(error).__name__).replace("_", " ")
+    if isinstance(error, HTTPStatusError):
+        reason = f"{reason} {error.status}"
     last = "never up" if row.age is None else f"last up {duration(row.age)} ago"
     times = result.consecutive_failures
     return f"{reason}, {last}, {times} {'failure' if times == 1 else 'failures'}"
