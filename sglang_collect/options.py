@@ -53,18 +53,9 @@ def make_endpoint(
     limits: Limits | None = None,
     json: bool = False,
 ) -> _core.Endpoint:
-    """The shared keyword options of a scrape, checked and joined with the URL.
+    """The keyword options of ``scrape``, checked and joined with the URL.
 
     Args:
-        url: ``http`` or ``https``, without user info.
-        timeout: seconds for the whole scrape, name resolution included; 0.001 to 3600.
-        headers: more request headers.
-        bearer_token: sent as ``Authorization: Bearer``.
-        basic_auth: user name and password.
-        ca_file: PEM file of the authorities to trust in the place of the system's.
-        client_cert: PEM file of certificate and key, or one file for each.
-        verify: check the server's certificate and host name.
-        limits: ceilings of the page; None for the defaults of ``Limits``.
         json: the answer is JSON and no page.
 
     Raises:
