@@ -113,6 +113,7 @@ size_t sgc__poller_wait(sgc__poller *poller, int timeout_ms, sgc__ready *ready, 
     int n = epoll_wait(poller->epoll, events, (int)(most < MOST_EVENTS ? most : MOST_EVENTS), timeout_ms);
     size_t n_ready = 0;
 
+    poller->interrupted = n < 0 && errno == EINTR;
     for (int i = 0; i < n; i++) {
         int fd = events[i].data.fd;
         sgc__watch *watch = &poller->watches[fd];
@@ -191,6 +192,7 @@ size_t sgc__poller_wait(sgc__poller *poller, int timeout_ms, sgc__ready *ready, 
     int n = poll(poller->list, (nfds_t)poller->n_list, timeout_ms);
     size_t n_ready = 0;
 
+    poller->interrupted = n < 0 && errno == EINTR;
     if (n > 0 && poller->list[0].revents)
         bell_clear(poller);
     for (size_t i = 1; n > 0 && i < poller->n_list && n_ready < most; i++) {

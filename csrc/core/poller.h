@@ -25,7 +25,8 @@ typedef struct sgc__ready {
 } sgc__ready;
 
 typedef struct sgc__poller {
-    int bell[2]; /* to be read and written; they may be one */
+    bool interrupted; /* a signal ended the last wait */
+    int bell[2];      /* to be read and written; they may be one */
     sgc__watch *watches;
     size_t n_watches;
     int epoll;           /* on Linux */

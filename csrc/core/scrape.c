@@ -595,7 +595,7 @@ static void drive(hub *hub, int64_t until)
         act_all(hub, is_over(hub, now, until) ? 0 : sleep_ms(hub, now, until));
         now = sgc__now();
         expire_all(hub, now);
-        over = is_over(hub, now, until);
+        over = is_over(hub, now, until) || hub->shards.poller.interrupted;
     }
 }
 

@@ -221,9 +221,9 @@ sgc_status sgc_scraper_submit(sgc_scraper *scraper, sgc_endpoint *endpoint, sgc_
                               sgc_error *err);
 
 /* Drives the transfers until at least one is finished, the time is over (in
- * milliseconds), sgc_scraper_wake is called or nothing is pending, and moves up
- * to `cap` results into `results`. A failed scrape is a result, not a failure.
- * BUSY where another thread is inside. */
+ * milliseconds), sgc_scraper_wake is called, this thread handles a signal or
+ * nothing is pending, and moves up to `cap` results into `results`. A failed
+ * scrape is a result, not a failure. BUSY where another thread is inside. */
 sgc_status sgc_scraper_wait(sgc_scraper *scraper, int timeout_ms, sgc_result **results, size_t cap, size_t *n,
                             sgc_error *err);
 

@@ -10,7 +10,9 @@
 #include "sgc_scrape.h"
 
 #include <math.h>
+#include <signal.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 
 /* ------------------------------------------------------------------ client */
@@ -663,6 +665,32 @@ static void another_thread_can_wake_the_one_that_waits(void)
     sgc_scraper_free(scraper);
 }
 
+static void on_alarm(int number)
+{
+    (void)number;
+}
+
+static void a_signal_ends_a_wait(void)
+{
+    sgc_scraper *scraper = scraper_of(10);
+    sgc_endpoint *silent = endpoint_of("/silent", 5);
+    struct itimerval soon = {.it_value = {.tv_usec = 50000}};
+    sgc_result *result;
+    size_t n;
+    uint64_t id;
+    double start = now();
+
+    signal(SIGALRM, on_alarm);
+    sgc_scraper_submit(scraper, silent, NULL, &id, NULL);
+    setitimer(ITIMER_REAL, &soon, NULL);
+    CHECK(sgc_scraper_wait(scraper, 5000, &result, 1, &n, NULL) == SGC_OK && n == 0);
+    CHECK(now() - start > 0.04 && now() - start < LATEST);
+    CHECK(sgc_scraper_pending(scraper) == 1);
+    signal(SIGALRM, SIG_DFL);
+    sgc_endpoint_free(silent);
+    sgc_scraper_free(scraper);
+}
+
 static void a_scrape_submitted_while_another_thread_waits_starts_at_once(void)
 {
     sgc_scraper *scraper = scraper_of(10);
@@ -1108,6 +1136,7 @@ int main(void)
     waiting_ends_with_its_time_or_at_once_where_nothing_is_pending();
     another_thread_can_cancel_one_scrape_or_all();
     another_thread_can_wake_the_one_that_waits();
+    a_signal_ends_a_wait();
     a_scrape_submitted_while_another_thread_waits_starts_at_once();
     a_second_driver_is_refused_and_the_first_not_disturbed();
     many_threads_submit_and_cancel_while_one_drives();
