@@ -171,7 +171,7 @@ def browser_costs(url: str, targets: int) -> None:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.goto(url)
         page.locator("table.fleet tbody tr").nth(targets - 1).wait_for()
-        for label, button in (("rows in order", None), ("rows sorted", "Running")):
+        for label, button in (("rows in order", None), ("rows sorted", "Now: Running")):
             if button is not None:
                 page.get_by_role("button", name=button, exact=True).click()
             page.wait_for_timeout(1000 * SETTLE)

@@ -403,11 +403,15 @@ def test_rows_are_found_and_sorted(
     page.until(lambda: page.names() == ["gone", "s1", "s9", "s10"])
     page.page.get_by_role("button", name="State", exact=True).click()
     page.until(lambda: page.names() == ["gone", "s10", "s9", "s1"])
-    page.page.get_by_role("button", name="Running", exact=True).click()
+    page.page.get_by_role("button", name="Now: Running", exact=True).click()
     page.until(lambda: page.names() == ["s10", "s9", "s1", "gone"])  # what is absent is last
     page.page.get_by_role("searchbox").fill("S1")
     page.until(lambda: page.names() == ["s10", "s1"])
     assert page.text("#filtered") == "2 of 4 shown"
+    heads = page.page.get_by_role("columnheader")
+    assert (
+        heads.filter(has=page.page.get_by_role("button", name="Between tokens: p95", exact=True)).count() == 1
+    )
     page.page.get_by_role("searchbox").fill("down")
     page.until(lambda: page.names() == ["gone"])
 

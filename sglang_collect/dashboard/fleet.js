@@ -26,12 +26,12 @@ const COLUMNS = [
   { label: "p95", group: "between", value: (row) => row.inter_token[1], text: seconds },
 ];
 
-const GROUPS = [
-  ["now", "Now"],
-  ["minute", "In the last minute"],
-  ["first", "Time to first token"],
-  ["between", "Between tokens"],
-];
+const GROUPS = {
+  now: "Now",
+  minute: "In the last minute",
+  first: "Time to first token",
+  between: "Between tokens",
+};
 
 /** States by urgency, which is how they are sorted. */
 const STATES = {
@@ -200,24 +200,24 @@ export class FleetView {
 
   #makeHead() {
     const groups = element("tr", { role: "row" }, cell("cell", { colspan: "3" }));
-    for (const [group, label] of GROUPS) {
+    for (const [group, label] of Object.entries(GROUPS)) {
       const colspan = String(COLUMNS.filter((column) => column.group === group).length);
-      groups.append(cell("columnheader", { scope: "colgroup", colspan, id: `group-${group}` }, label));
+      groups.append(cell("columnheader", { scope: "colgroup", colspan }, label));
     }
     const names = element("tr", { role: "row" });
     names.append(
       this.#headCell("Server", "name"),
       this.#headCell("State", "state"),
       this.#headCell("Age", "age"),
-      ...COLUMNS.map(({ label, group }, n) => this.#headCell(label, n, `group-${group}`)),
+      ...COLUMNS.map(({ label, group }, n) => this.#headCell(label, n, `${GROUPS[group]}: ${label}`)),
     );
     this.table.tHead.append(groups, names);
   }
 
-  #headCell(label, column, group) {
-    const button = element("button", { type: "button" }, label);
+  /** The head of a column; `name` is what it is called where the heads above it are not seen. */
+  #headCell(label, column, name = label) {
+    const button = element("button", { type: "button", "aria-label": name }, label);
     const header = cell("columnheader", { scope: "col" }, button);
-    if (group) button.setAttribute("aria-describedby", group);
     button.addEventListener("click", () => this.#sortBy(column, header));
     return header;
   }
