@@ -268,6 +268,9 @@ class Shell:
         self._rest = b""
 
     def __enter__(self) -> Shell:
+        # A sanitizer is for Python alone: curl hangs with one.
+        sanitizer = os.environ.get("LD_PRELOAD")
+        preload = f"LD_PRELOAD={shlex.quote(sanitizer)} " if sanitizer else ""
         programs = self._folder / "bin"
         programs.mkdir()
         for name, arguments in {
@@ -276,9 +279,9 @@ class Shell:
             "uvicorn": "-m uvicorn",
         }.items():
             script = programs / name
-            script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {arguments} "$@"\n')
+            script.write_text(f'#!/bin/sh\n{preload}exec {shlex.quote(sys.executable)} {arguments} "$@"\n')
             script.chmod(0o755)
-        names = ("http_proxy", "https_proxy", "all_proxy")
+        names = ("http_proxy", "https_proxy", "all_proxy", "ld_preload")
         environment = {key: value for key, value in os.environ.items() if key.lower() not in names}
         self._bash = subprocess.Popen(
             ["bash", "--noprofile", "--norc"],
