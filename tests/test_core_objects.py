@@ -278,9 +278,7 @@ def test_interpreters_beside_the_first_may_import_it() -> None:
         assert run_in_interpreters(work, server.url) == "done\n" * 10
 
 
-@pytest.mark.skipif(
-    sys.version_info[:2] == (3, 12), reason="there asyncio alone makes a sub-interpreter crash"
-)
+@pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="asyncio alone makes a sub-interpreter crash")
 def test_there_a_collector_says_what_it_cannot_have() -> None:
     """Its models, where pydantic refuses to be imported, or its thread, where the interpreter allows none."""
     work = """
