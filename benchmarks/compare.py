@@ -338,9 +338,7 @@ def provenance(rounds: int) -> str:
     return "\n".join(
         (
             f"`python benchmarks/compare.py --readme` on {cpu_name()}, {os.cpu_count()} CPUs,",
-            f"other programs there too (load {os.getloadavg()[0]:.0f});"
-            if os.getloadavg()[0] > 2
-            else "idle;",
+            f"with {company()};",
             f"libcurl {_core.CURL_VERSION}, Python {platform.python_version()}, {rivals},",
             f"prometheus_client {version('prometheus_client')}, {prometheus_version()}.",
             f"Medians of {rounds} rounds by turns.",
