@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -92,16 +93,30 @@ class History:
         return {name: (reading_of(of[-samples]), reading_of(of[-1])) for name, of in self.snapshots.items()}
 
 
+def pages_of(options: dict[str, Any], interval: int, number: int) -> list[bytes]:
+    """So many pages of a simulated server, so many seconds apart.
+
+    A server makes millions of steps, which take minutes where the coverage of each is measured.
+    """
+    trace = sys.gettrace()
+    sys.settrace(None)
+    try:
+        model = LoadModel(**options)
+        model.step(AGE)
+        pages = []
+        for _ in range(number):
+            pages.append(render_page(model))
+            model.step(interval)
+        return pages
+    finally:
+        sys.settrace(trace)
+
+
 @pytest.fixture(scope="module")
 def history() -> History:
     pages, snapshots = {}, {}
     for name, options in SERVERS.items():
-        model = LoadModel(**options)
-        model.step(AGE)
-        pages[name] = []
-        for _ in range(PAGES):
-            pages[name].append(render_page(model))
-            model.step(INTERVAL)
+        pages[name] = pages_of(options, INTERVAL, PAGES)
         start = datetime(2026, 1, 1, tzinfo=timezone.utc)
         snapshots[name] = [
             sc.SGLangMetricsSnapshot.from_text(
@@ -523,13 +538,7 @@ def life(change: Callable[[Page, int], Page]) -> list[Page]:
 @cache
 def life_of_a_server() -> list[Page]:
     """A page a minute."""
-    model = LoadModel(seed=4, load=0.5)
-    model.step(AGE)
-    pages = []
-    for _ in range(MINUTES):
-        pages.append(dict(series_of(render_page(model), "alone")))
-        model.step(60)
-    return pages
+    return [dict(series_of(page, "alone")) for page in pages_of({"seed": 4, "load": 0.5}, 60, MINUTES)]
 
 
 def test_each_alert_fires_for_what_it_is_about_and_for_nothing_else(tmp_path: Path) -> None:
