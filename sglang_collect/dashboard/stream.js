@@ -2,7 +2,7 @@
 
 const LONGEST_SILENCE = 40_000; // ms; a stream says something every 15 s
 const FIRST_PAUSE = 1_000; // ms before the next attempt, doubled each time
-const LONGEST_PAUSE = 10_000;
+const LONGEST_PAUSE = 5_000;
 
 const STATES = { 401: "refused", 403: "refused", 404: "unknown", 503: "full" };
 
