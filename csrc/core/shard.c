@@ -4,6 +4,9 @@
  * and, when the scrape has ended, those to be closed), so that a fetch over one
  * of 1,000 would cost half as much again as over one of 64.
  */
+/* curl_multi_socket_all is the one call that asks all and tells their sockets. */
+#define CURL_DISABLE_DEPRECATION 1
+
 #include "shard.h"
 
 #include "pending.h"
@@ -31,6 +34,7 @@ static int on_timer(CURLM *multi, long timeout_ms, void *ctx)
     sgc__shard *shard = ctx;
 
     (void)multi;
+    shard->waits = timeout_ms > 0;
     shard->due = timeout_ms < 0 ? INT64_MAX : sgc__now() + (int64_t)timeout_ms * MILLISECOND;
     return 0;
 }
@@ -171,10 +175,17 @@ static void act(sgc__shard *shard, curl_socket_t fd, int events)
         shard->lost = shard->all->lost = true;
 }
 
+/* An address whose share of the timeout is over is given up at once, but libcurl
+ * 7.88 tries the next one only when it is asked again, and sets no time for that. */
 void sgc__shard_tick(sgc__shard *shard)
 {
+    bool again = shard->waits;
+    int running;
+
     shard->due = INT64_MAX; /* unless it says otherwise */
     act(shard, CURL_SOCKET_TIMEOUT, 0);
+    if (again && curl_multi_socket_all(shard->multi, &running) != CURLM_OK)
+        shard->lost = shard->all->lost = true;
 }
 
 sgc__shard *sgc__shard_act(sgc__shards *shards, const sgc__ready *ready)

@@ -20,6 +20,7 @@ typedef struct sgc__shard {
     size_t active; /* exchanges under way */
     bool lost;     /* for want of memory a socket is not watched: who waits for it waits in vain */
     int64_t due;   /* nanoseconds of the monotonic clock: when libcurl wants to be called; INT64_MAX */
+    bool waits;    /* ... which is not at once: it waits for something, such as an address */
 } sgc__shard;
 
 typedef struct sgc__shards {
