@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,22 @@ def test_quantiles_of_a_summary_are_a_dict_of_ratios(hist: Histogram) -> None:
         hist.summary([("p50", 0.5)])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="0 to 1"):
         hist.summary({"p50": 1.5})
+
+
+def test_a_quantile_that_changes_the_dict_does_no_harm(hist: Histogram) -> None:
+    quantiles: dict[str, Any] = {}
+
+    class Half:
+        def __float__(self) -> float:
+            quantiles.clear()
+            return 0.5
+
+    quantiles["".join(("p", "50"))] = Half()
+    quantiles["p99"] = 0.99
+    told = hist.summary(quantiles)
+    assert told is not None
+    assert told["p50"] == hist.quantile(0.5)
+    assert "p99" not in told
 
 
 def test_it_is_made_of_any_iterables_of_numbers() -> None:

@@ -303,8 +303,12 @@ static PyObject *histogram_summary(PyObject *object, PyObject *quantiles)
         add_number(dict, "mean", finite_or_none(sgc_hist_mean(hist))) < 0)
         Py_CLEAR(dict);
     while (dict && PyDict_Next(quantiles, &place, &name, &q)) {
+        Py_INCREF(name); /* what reads q may change the dict */
+        Py_INCREF(q);
         if (add_quantile(dict, resolution, object, name, q) < 0)
             Py_CLEAR(dict);
+        Py_DECREF(name);
+        Py_DECREF(q);
     }
     if (dict && PyDict_SetItemString(dict, "resolution", resolution) < 0)
         Py_CLEAR(dict);

@@ -36,10 +36,12 @@ static PyObject *numbers(PyObject *values, bool whole)
     PyObject *dict = PyDict_New(), *key, *value;
     Py_ssize_t place = 0;
     while (dict && PyDict_Next(values, &place, &key, &value)) {
+        Py_INCREF(key); /* its own comparing may change the dict */
         PyObject *made = number(value, whole);
         if (!made || (made != Py_None && PyDict_SetItem(dict, key, made) < 0))
             Py_CLEAR(dict);
         Py_XDECREF(made);
+        Py_DECREF(key);
     }
     return dict;
 }

@@ -79,8 +79,10 @@ static void key_append(folder *f, const sgc_label *label)
         *p++ = '\xff';
         p = put(p, label->name.ptr, label->name.len);
         *p++ = '\xff';
-        p += label->escaped ? sgc_unescape(label->value, p)
-                            : (size_t)(put(p, label->value.ptr, label->value.len) - p);
+        if (label->escaped)
+            p += sgc_unescape(label->value, p);
+        else
+            p = put(p, label->value.ptr, label->value.len);
         *p++ = '\xff';
     } else {
         p = put(p, label->name.ptr, label->name.len);

@@ -84,8 +84,10 @@ static bool system_tell(sgc__poller *poller, int fd, sgc__watch *watch, unsigned
     int call = watch->known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
 
     watch->known = (uint8_t)wanted;
-    if (!wanted)
-        return control(poller, EPOLL_CTL_DEL, fd, 0) || true;
+    if (!wanted) {
+        control(poller, EPOLL_CTL_DEL, fd, 0); /* fails where it is gone already */
+        return true;
+    }
     if (control(poller, call, fd, wanted))
         return true;
     if (errno == ENOENT || errno == EEXIST)

@@ -14,7 +14,7 @@
 #define SGC_LIKELY(x) __builtin_expect(!!(x), 1)
 #define SGC_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define SGC_NOINLINE __attribute__((noinline, cold))
-#define SGC_APART __attribute__((noinline))
+#define SGC_APART __attribute__((noinline)) /* so that the short way through its caller stays short */
 #else
 #define SGC_LIKELY(x) (x)
 #define SGC_UNLIKELY(x) (x)
@@ -113,7 +113,7 @@ static inline bool sgc__eq(sgc_str a, sgc_str b)
     return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
 }
 
-/* The same for texts that mostly have few bytes: no call for less than 16. */
+/* The same for texts that mostly have few bytes: no call for 16 or less. */
 static inline bool sgc__short_eq(sgc_str a, sgc_str b)
 {
     uint64_t x = 0, y = 0;
