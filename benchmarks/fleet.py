@@ -15,14 +15,13 @@ import os
 import platform
 import socket
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from operator import attrgetter
 
-from support.loopback import compiled, simulated_pages
+from support.loopback import compiled, serve, serving, simulated_pages
 
 import sglang_collect as sc
 from sglang_collect import _core
@@ -83,27 +82,6 @@ class Answers(asyncio.Protocol):
     def send(self, body: bytes) -> None:
         head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: %d\r\n\r\n"
         self.transport.write(head % len(body) + body)
-
-
-async def serve(size: int) -> None:
-    """Serves until it is ended; prints port and page size first."""
-    Answers.pages = simulated_pages(size)
-    server = await asyncio.get_running_loop().create_server(Answers, "127.0.0.1", 0, backlog=4096)
-    print(server.sockets[0].getsockname()[1], len(Answers.pages[0]), flush=True)
-    await server.serve_forever()
-
-
-@contextmanager
-def serving(size: int) -> Iterator[tuple[int, int]]:
-    """A server in a process of its own; its port, and the size of its pages."""
-    command = [sys.executable, __file__, "--serve", "--bytes", str(size)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        port, length = map(int, server.stdout.readline().split())
-        try:
-            yield port, length
-        finally:
-            server.terminate()
 
 
 # ---------------------------------------------------------------------------------------------- contenders
@@ -229,11 +207,12 @@ def main() -> None:
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
-        asyncio.run(serve(args.bytes))
+        Answers.pages = simulated_pages(args.bytes)
+        asyncio.run(serve(Answers, len(Answers.pages[0])))
         return
     print("python", os.path.relpath(__file__), *sys.argv[1:])
     print(f"Python {platform.python_version()}, libcurl {_core.CURL_VERSION}, {os.cpu_count()} CPUs")
-    with serving(args.bytes) as (port, size):
+    with serving(__file__, args.bytes) as (port, size):
         print(f"pages of {size:,} bytes, medians of {args.rounds} rounds by turns")
         for n in args.targets:
             print(f"\n{n} target{'s' if n > 1 else ''}{'µs of CPU a scrape':>45}   times the floor")

@@ -19,8 +19,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from fleet import TIMEOUT, plan_fields, serving
-from support.loopback import compiled
+import fleet
+from fleet import TIMEOUT, plan_fields
+from support.loopback import compiled, serving
 
 import sglang_collect as sc
 from sglang_collect import _core
@@ -142,7 +143,7 @@ def main() -> None:
     print("python", os.path.relpath(__file__), *sys.argv[1:])
     print(f"Python {platform.python_version()}, libcurl {_core.CURL_VERSION}, {os.cpu_count()} CPUs")
     for wanted in args.bytes:
-        with serving(wanted) as (port, size):
+        with serving(fleet.__file__, wanted) as (port, size):
             found = measure(port, args.rounds, args.scrapes)
         print(f"\npage of {size:,} bytes{'µs of CPU a scrape':>46}   times the floor")
         for name, times in found.items():

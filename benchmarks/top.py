@@ -24,10 +24,11 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, NamedTuple
+
+from support.loopback import serve, serving
 
 from sglang_collect.simulator import LoadModel, render_page
 
@@ -75,27 +76,6 @@ class Pages(asyncio.Protocol):
                 self.asked[path] += 1
             head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: %d\r\n\r\n"
             self.transport.write(head % len(body) + body)
-
-
-async def serve(size: int) -> None:
-    """Serves until it is ended; prints port and page size first."""
-    Pages.pages = make_pages(size)
-    server = await asyncio.get_running_loop().create_server(Pages, "127.0.0.1", 0, backlog=4096)
-    print(server.sockets[0].getsockname()[1], len(Pages.pages[0]), flush=True)
-    await server.serve_forever()
-
-
-@contextmanager
-def serving(size: int) -> Iterator[tuple[int, int]]:
-    """A server in a process of its own; its port, and the size of its pages."""
-    command = [sys.executable, __file__, "--serve", "--bytes", str(size)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        port, length = map(int, server.stdout.readline().split())
-        try:
-            yield port, length
-        finally:
-            server.terminate()
 
 
 # -------------------------------------------------------------------------------------------------- screen
@@ -172,11 +152,12 @@ def main() -> None:
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
-        asyncio.run(serve(args.bytes))
+        Pages.pages = make_pages(args.bytes)
+        asyncio.run(serve(Pages, len(Pages.pages[0])))
         return
     print("python", os.path.relpath(__file__), *sys.argv[1:])
     print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs, a terminal of {args.size}")
-    with serving(args.bytes) as (port, size), tempfile.TemporaryDirectory() as folder:
+    with serving(__file__, args.bytes) as (port, size), tempfile.TemporaryDirectory() as folder:
         print(f"pages of {size:,} bytes, every {args.interval:g} s; {args.seconds:g} s each")
         for n in args.targets:
             file = Path(folder) / f"{n}.json"

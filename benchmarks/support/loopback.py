@@ -1,13 +1,15 @@
-"""Pages of a simulated server, served by nginx on a loopback port, and the CPU time of any process."""
+"""Pages of a simulated server, served on a loopback port by nginx or a script's own server, and CPU times."""
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import shlex
 import shutil
 import socket
 import subprocess
+import sys
 import sysconfig
 import tempfile
 import time
@@ -17,7 +19,16 @@ from pathlib import Path
 
 from sglang_collect.simulator import LoadModel, render_page
 
-__all__ = ["compiled", "cpu_seconds", "nginx", "simulated_pages", "unused_port", "wait_for"]
+__all__ = [
+    "compiled",
+    "cpu_seconds",
+    "nginx",
+    "serve",
+    "serving",
+    "simulated_pages",
+    "unused_port",
+    "wait_for",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "bench"
@@ -84,6 +95,27 @@ def nginx(pages: Sequence[bytes]) -> Iterator[int]:
                 yield port
             finally:
                 server.terminate()
+
+
+async def serve(protocol: type[asyncio.Protocol], page_bytes: int) -> None:
+    """Serves until it is ended; prints the port and the size of its pages first."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(protocol, "127.0.0.1", 0, backlog=4096)
+    print(server.sockets[0].getsockname()[1], page_bytes, flush=True)
+    await server.serve_forever()
+
+
+@contextmanager
+def serving(script: str, size: int) -> Iterator[tuple[int, int]]:
+    """A script's ``--serve`` in a process of its own; its port, and the size of its pages."""
+    command = [sys.executable, script, "--serve", "--bytes", str(size)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        port, length = map(int, server.stdout.readline().split())
+        try:
+            yield port, length
+        finally:
+            server.terminate()
 
 
 def compiled(source: str) -> ctypes.CDLL:
