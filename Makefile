@@ -14,7 +14,7 @@ JOBS := -j2 -k -Otarget
 CTEST := $(MAKE) -f tools/ctest.mk $(JOBS)
 
 .PHONY: help twins demo top-demo dashboard-demo test test-c test-py check check-rest format format-check lint types \
-        test-c-sanitized test-py-debug test-py-sanitized generated package wheels cross bench setup clean docs fuzz fuzz-replay drift drift-pinned deep
+        test-c-sanitized test-free-threaded test-py-debug test-py-sanitized generated package wheels cross bench setup clean docs fuzz fuzz-replay drift drift-pinned deep
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ twins: .venv/.packages ## the core with one safety broken at a time: its tests h
 
 test-py-debug: .venv/.analysers ## every call of the extension in a debug build of Python, and under valgrind
 	@tools/debug_python.sh
+
+test-free-threaded: setup ## threads that share objects in a Python without a GIL, built first, and under TSan
+	@tools/free_threaded.sh
 
 test-py-sanitized: setup ## pytest with the extension under ASan and UBSan, and the coverage of the package
 	@tools/pytest_asan.sh

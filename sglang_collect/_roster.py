@@ -115,7 +115,8 @@ class Roster:
 
     def wakes(self, inbox: Inbox) -> None:
         """Has the inbox woken whenever the members change, for as long as it lives."""
-        self._woken.add(inbox)
+        with self._lock:
+            self._woken.add(inbox)
 
     def close(self) -> None:
         """From now on nothing is begun."""
@@ -124,8 +125,10 @@ class Roster:
         self._changed()
 
     def _changed(self) -> None:
-        self.version += 1
-        for inbox in list(self._woken):
+        with self._lock:
+            self.version += 1
+            woken = list(self._woken)
+        for inbox in woken:
             inbox.put([])
 
     # ----------------------------------------------------------------- flights

@@ -18,8 +18,8 @@ HERE = Path(__file__).parent
 needs_cc = pytest.mark.skipif(not shutil.which("cc"), reason="the server is compiled")
 
 
-def stress(name: str, count: int) -> str:
-    command = [sys.executable, str(HERE / "stress.py"), name, str(count)]
+def program(name: str, *args: object) -> str:
+    command = [sys.executable, str(HERE / f"{name}.py"), *map(str, args)]
     quiet = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=55, check=False, env=quiet)
     assert (done.returncode, done.stderr) == (0, "")
@@ -29,17 +29,22 @@ def stress(name: str, count: int) -> str:
 
 @needs_cc
 def test_failed_scrapes_leave_nothing_behind_and_each_has_its_reason() -> None:
-    assert "13 kinds" in stress("failed", 5_000)
+    assert "13 kinds" in program("stress", "failed", 5_000)
 
 
 @needs_cc
 def test_every_body_is_the_answer_to_its_own_request_across_threads_forks_restarts_and_cancels() -> None:
-    assert " 0 of another" in stress("matched", 10_000)
+    assert " 0 of another" in program("stress", "matched", 10_000)
 
 
 @needs_cc
 def test_ctrl_c_at_any_moment_is_seen_at_once_and_leaves_the_scraper_usable() -> None:
-    stress("interrupted", 20)
+    program("stress", "interrupted", 20)
+
+
+def test_threads_that_use_the_same_objects_at_once_see_the_same() -> None:
+    """Where Python has no GIL and ThreadSanitizer looks on, `make test-free-threaded` does the same."""
+    assert "3 rounds" in program("together", 3)
 
 
 @pytest.mark.parametrize("kept", ["an object", "memory", "a file"])

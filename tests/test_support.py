@@ -27,6 +27,7 @@ TESTED_BY = {
         "test_core_objects.py::test_one_page_is_read_by_many_threads",
         "test_core_scraper.py::test_a_second_thread_cannot_wait",
     ],
+    "free threading": ["test_stress.py::test_threads_that_use_the_same_objects_at_once_see_the_same"],
     "event loops": [
         "test_collector.py::test_it_works_under_uvloop",
         "test_collector.py::test_loops_in_several_threads_share_a_driver",
@@ -58,8 +59,11 @@ def test_the_versions_of_python_are_those_of_the_package() -> None:
     versions = re.findall(r"Python :: (3\.\d+)", project)
     assert ROWS["Python"][0] == f"CPython {versions[0]} to {versions[-1]}"
     assert f'requires-python = ">={versions[0]}"' in project
-    binding = "".join(path.read_text() for path in (ROOT / "csrc" / "binding").glob("*.c"))
-    assert ("free-threaded" in ROWS["Python"][1]) == ("Py_mod_gil" not in binding)
+
+
+def test_the_gil_stays_off_as_it_says() -> None:
+    binding = (ROOT / "csrc" / "binding" / "module.c").read_text()
+    assert ("the GIL stays off" in ROWS["free threading"][0]) == ("Py_MOD_GIL_NOT_USED" in binding)
 
 
 def test_the_oldest_libcurl_is_that_of_the_build() -> None:

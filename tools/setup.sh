@@ -6,6 +6,7 @@
 #   tools/setup.sh check   the analysers that only `make check` runs
 #   tools/setup.sh cross   the compiler for other systems, and the emulator, of `make cross`
 #   tools/setup.sh bench   the others that `make bench` compares with
+#   tools/setup.sh threads what `make test-free-threaded` builds a Python with
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -88,15 +89,17 @@ has_fuzzer() {
         clang -x c -fsanitize=fuzzer,address,undefined - -o build/fuzzer-probe 2>/dev/null
 }
 
+clang_runtime() {
+    has_fuzzer || install "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
+}
+
 check() {
     local missing=() tool
     for tool in clang clang-tidy valgrind prometheus chromium python3-dbg; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
     install "${missing[@]}"
-    if ! has_fuzzer; then
-        install "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
-    fi
+    clang_runtime
     # The gateway whose /engine_metrics the tests read. There is no wheel for other machines.
     if [ "$(uname -sm)" = "Linux x86_64" ]; then
         .venv/bin/python -m pip install -qq --disable-pip-version-check sglang-router==0.3.2
@@ -116,10 +119,21 @@ cross() {
     .venv/bin/python -m pip install -qq --disable-pip-version-check ziglang==0.17.1
 }
 
+threads() {
+    local missing=()
+    command -v clang >/dev/null || missing+=(clang)
+    command -v make >/dev/null || missing+=(make)
+    command -v xz >/dev/null || missing+=(xz-utils)
+    has_header openssl/ssl.h || missing+=(libssl-dev)
+    has_header ffi.h || missing+=(libffi-dev)
+    install "${missing[@]}"
+    clang_runtime
+}
+
 case "${1:-}" in
-    build | check | bench | cross) "$1" ;;
+    build | check | bench | cross | threads) "$1" ;;
     *)
-        echo "usage: tools/setup.sh build|check|bench|cross" >&2
+        echo "usage: tools/setup.sh build|check|bench|cross|threads" >&2
         exit 2
         ;;
 esac

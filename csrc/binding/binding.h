@@ -43,6 +43,15 @@
     X(result, core_result_spec)       \
     X(scraper, core_scraper_spec)
 
+/* What changes in an object is guarded by the GIL, or where there is none by the
+ * object's own lock: between these two, which stand in one block. Like the GIL it
+ * is given up while a thread waits for anything, and so by all that may run
+ * Python's code. Before Python 3.13 there is nothing but the GIL. */
+#ifndef Py_BEGIN_CRITICAL_SECTION
+#define Py_BEGIN_CRITICAL_SECTION(object) {
+#define Py_END_CRITICAL_SECTION() }
+#endif
+
 #define CORE_TYPE_SPEC(member, spec) extern PyType_Spec spec;
 CORE_TYPE_LIST(CORE_TYPE_SPEC)
 #undef CORE_TYPE_SPEC
@@ -55,6 +64,9 @@ typedef struct core_state {
 #undef CORE_TYPE_MEMBER
     PyObject *errors[CORE_N_ERRORS]; /* the exception of each sgc_fail_kind */
     PyObject *words[CORE_N_WORDS];   /* str that pages share, see labels.c; NULL where there is none */
+#ifdef Py_GIL_DISABLED
+    PyMutex words_lock; /* never held while Python's code runs */
+#endif
 } core_state;
 
 static inline core_state *core_state_of(PyObject *object)
@@ -132,9 +144,12 @@ void core_raise_key(PyObject *key);
 /* The end of every dealloc. */
 void core_free(PyObject *object);
 
-/* Keeps an attribute that was made when first asked for, which is consumed,
- * unless another thread was quicker; returns the one that is kept. */
-PyObject *core_keep(PyObject **attribute, PyObject *made);
+/* An attribute that is made when first asked for; NULL, without an exception,
+ * before that. */
+PyObject *core_kept(PyObject *object, PyObject **attribute);
+/* Keeps it once it is made; `made` is consumed. Returns the one that is kept,
+ * which is another one where another thread was quicker. */
+PyObject *core_keep(PyObject *object, PyObject **attribute, PyObject *made);
 
 /* __reduce__ of what cannot leave the process, as an entry of its methods: {CORE_NO_PICKLE}. */
 PyObject *core_no_pickle(PyObject *object, PyObject *unused);

@@ -12,6 +12,8 @@
  */
 #include "binding.h"
 
+#include <stdatomic.h>
+
 /* ------------------------------------------------------------------- Values */
 
 typedef struct ValuesObject {
@@ -118,9 +120,9 @@ PyType_Spec core_values_spec = {
 typedef struct SeriesObject {
     PyObject ob_base;
     PyObject *name;
-    PyObject *dict;   /* nobody else has it */
-    PyObject *labels; /* a read-only view of it; NULL until asked for */
-    Py_hash_t hash;   /* -1 until asked for */
+    PyObject *dict;          /* nobody else has it */
+    PyObject *labels;        /* a read-only view of it; NULL until asked for */
+    _Atomic(Py_hash_t) hash; /* -1 until asked for */
 } SeriesObject;
 
 static PyObject *series_new(PageObject *page, size_t index)
@@ -132,7 +134,7 @@ static PyObject *series_new(PageObject *page, size_t index)
         return NULL;
     sgc_page_sample(page->page, index, &sample);
     self->labels = NULL;
-    self->hash = -1;
+    atomic_init(&self->hash, -1);
     self->name = core_sample_name(page, sample.name);
     self->dict = self->name ? core_sample_labels(page, index) : NULL;
     if (!self->dict)
@@ -159,23 +161,26 @@ static PyObject *series_labels(PyObject *object, void *unused)
 {
     (void)unused;
     SeriesObject *self = (SeriesObject *)object;
-    return self->labels ? Py_NewRef(self->labels) : core_keep(&self->labels, PyDictProxy_New(self->dict));
+    PyObject *labels = core_kept(object, &self->labels);
+    return labels ? labels : core_keep(object, &self->labels, PyDictProxy_New(self->dict));
 }
 
 static Py_hash_t series_hash(PyObject *object)
 {
     SeriesObject *self = (SeriesObject *)object;
-    if (self->hash != -1)
-        return self->hash;
+    Py_hash_t hash = atomic_load_explicit(&self->hash, memory_order_relaxed);
+    if (hash != -1)
+        return hash;
     PyObject *items = PyDict_Items(self->dict);
     PyObject *labels = items ? PyFrozenSet_New(items) : NULL;
     PyObject *key = labels ? PyTuple_Pack(2, self->name, labels) : NULL;
     if (key)
-        self->hash = PyObject_Hash(key);
+        hash = PyObject_Hash(key);
+    atomic_store_explicit(&self->hash, hash, memory_order_relaxed);
     Py_XDECREF(key);
     Py_XDECREF(labels);
     Py_XDECREF(items);
-    return self->hash;
+    return hash;
 }
 
 static PyObject *series_compare(PyObject *a, PyObject *b, int op)

@@ -284,11 +284,27 @@ PyDoc_STRVAR(summary_doc, "summary($self, quantiles, /)\n--\n\n"
                           "The count is the nearest int; what is not finite is None. None where no 64-bit\n"
                           "integer holds the count.");
 
+static int add_quantiles(PyObject *dict, PyObject *resolution, PyObject *object, PyObject *quantiles)
+{
+    PyObject *name, *q;
+    Py_ssize_t place = 0;
+    int done = 0;
+
+    Py_BEGIN_CRITICAL_SECTION(quantiles);
+    while (done == 0 && PyDict_Next(quantiles, &place, &name, &q)) {
+        Py_INCREF(name); /* what reads q may change the dict */
+        Py_INCREF(q);
+        done = add_quantile(dict, resolution, object, name, q);
+        Py_DECREF(name);
+        Py_DECREF(q);
+    }
+    Py_END_CRITICAL_SECTION();
+    return done;
+}
+
 static PyObject *histogram_summary(PyObject *object, PyObject *quantiles)
 {
     const sgc_hist *hist = hist_of(object);
-    PyObject *name, *q;
-    Py_ssize_t place = 0;
 
     if (!PyDict_CheckExact(quantiles))
         return PyErr_Format(PyExc_TypeError, "quantiles must be a dict, not %.100s",
@@ -300,17 +316,9 @@ static PyObject *histogram_summary(PyObject *object, PyObject *quantiles)
     PyObject *dict = PyDict_New();
     if (!resolution || !dict || add_number(dict, "count", Py_NewRef(count)) < 0 ||
         add_number(dict, "sum", finite_or_none(hist->sum)) < 0 ||
-        add_number(dict, "mean", finite_or_none(sgc_hist_mean(hist))) < 0)
-        Py_CLEAR(dict);
-    while (dict && PyDict_Next(quantiles, &place, &name, &q)) {
-        Py_INCREF(name); /* what reads q may change the dict */
-        Py_INCREF(q);
-        if (add_quantile(dict, resolution, object, name, q) < 0)
-            Py_CLEAR(dict);
-        Py_DECREF(name);
-        Py_DECREF(q);
-    }
-    if (dict && PyDict_SetItemString(dict, "resolution", resolution) < 0)
+        add_number(dict, "mean", finite_or_none(sgc_hist_mean(hist))) < 0 ||
+        add_quantiles(dict, resolution, object, quantiles) < 0 ||
+        PyDict_SetItemString(dict, "resolution", resolution) < 0)
         Py_CLEAR(dict);
     Py_DECREF(count);
     Py_XDECREF(resolution);

@@ -77,12 +77,14 @@ static PyObject *copy_buffer(core_state *state, PyObject *data, const sgc_limits
     }
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
         return NULL;
+    Py_BEGIN_CRITICAL_SECTION(data); /* other threads may write there */
     if ((uint64_t)view.len > limits->body_bytes) {
         sgc_error err = {.code = SGC_LIMIT, .limit = "body_bytes", .allowed = limits->body_bytes};
         core_raise(state, &err);
     } else {
         copy = PyBytes_FromStringAndSize(view.buf, view.len);
     }
+    Py_END_CRITICAL_SECTION();
     PyBuffer_Release(&view);
     return copy;
 }

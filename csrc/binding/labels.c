@@ -7,8 +7,9 @@
  * last as a dict: the next ones are a copy of it, with the values that differ set.
  *
  * That dict never leaves this file but as a copy. While one is made the collector
- * may run, and with it any code, also one that asks for labels of this page: it
- * then gets them without the help of what the page keeps (`busy`).
+ * may run, and with it any code, also one that asks for labels of this page, and
+ * so may other threads: they then get them without the help of what the page keeps
+ * (`busy`).
  */
 #include "binding.h"
 
@@ -59,18 +60,45 @@ static PyObject **word_place(core_state *state, sgc_str text)
     return &state->words[hash * odd >> (64 - CORE_WORD_BITS)];
 }
 
+static void words_lock(core_state *state)
+{
+    (void)state;
+#ifdef Py_GIL_DISABLED
+    PyMutex_Lock(&state->words_lock);
+#endif
+}
+
+static void words_unlock(core_state *state)
+{
+    (void)state;
+#ifdef Py_GIL_DISABLED
+    PyMutex_Unlock(&state->words_lock);
+#endif
+}
+
+static bool word_is(PyObject *word, sgc_str text)
+{
+    return word && (size_t)PyUnicode_GET_LENGTH(word) == text.len &&
+           memcmp(PyUnicode_1BYTE_DATA(word), text.ptr, text.len) == 0;
+}
+
 /* The str of some text. Only ASCII is kept, whose str has the same bytes. */
 static PyObject *word_str(core_state *state, sgc_str text)
 {
     if (text.len > WORD_MAX)
         return core_text(text);
-    PyObject **place = word_place(state, text), *kept = *place;
-    if (kept && (size_t)PyUnicode_GET_LENGTH(kept) == text.len &&
-        memcmp(PyUnicode_1BYTE_DATA(kept), text.ptr, text.len) == 0)
-        return Py_NewRef(kept);
-    PyObject *str = core_text(text);
-    if (str && PyUnicode_IS_ASCII(str))
+    PyObject **place = word_place(state, text);
+    words_lock(state);
+    PyObject *str = word_is(*place, text) ? Py_NewRef(*place) : NULL;
+    words_unlock(state);
+    if (str)
+        return str;
+    str = core_text(text);
+    if (str && PyUnicode_IS_ASCII(str)) {
+        words_lock(state);
         Py_XSETREF(*place, Py_NewRef(str));
+        words_unlock(state);
+    }
     return str;
 }
 
@@ -100,7 +128,7 @@ static core_patterns *patterns_of(PageObject *page)
     return page->patterns;
 }
 
-PyObject *core_sample_name(PageObject *page, sgc_str name)
+static PyObject *sample_name_locked(PageObject *page, sgc_str name)
 {
     core_patterns *last = patterns_of(page);
 
@@ -112,6 +140,15 @@ PyObject *core_sample_name(PageObject *page, sgc_str name)
         last->name = name;
         Py_XSETREF(last->name_str, Py_NewRef(str));
     }
+    return str;
+}
+
+PyObject *core_sample_name(PageObject *page, sgc_str name)
+{
+    PyObject *str;
+    Py_BEGIN_CRITICAL_SECTION(page);
+    str = sample_name_locked(page, name);
+    Py_END_CRITICAL_SECTION();
     return str;
 }
 
@@ -205,15 +242,12 @@ static int pattern_move(pattern *pattern, PageObject *page, size_t index, size_t
     return done;
 }
 
-PyObject *core_sample_labels(PageObject *page, size_t index)
+/* By what the page keeps; NULL, without an exception, where that is of no help. */
+static PyObject *sample_labels_locked(PageObject *page, size_t index, size_t n)
 {
     core_patterns *patterns = patterns_of(page);
-    sgc_sample sample;
-
-    sgc_page_sample(page->page, index, &sample);
-    size_t n = sample.n_labels;
-    if (!patterns || patterns->busy || n == 0 || n > PATTERN_MAX)
-        return labels_read(page, index, n, sgc_page_labels);
+    if (!patterns || patterns->busy)
+        return NULL;
     patterns->busy = true;
     pattern *pattern = &patterns->patterns[n % N_PATTERNS];
     PyObject *dict = NULL;
@@ -221,6 +255,21 @@ PyObject *core_sample_labels(PageObject *page, size_t index)
         dict = PyDict_Copy(pattern->dict);
     patterns->busy = false;
     return dict;
+}
+
+PyObject *core_sample_labels(PageObject *page, size_t index)
+{
+    PyObject *dict = NULL;
+    sgc_sample sample;
+
+    sgc_page_sample(page->page, index, &sample);
+    size_t n = sample.n_labels;
+    if (n && n <= PATTERN_MAX) {
+        Py_BEGIN_CRITICAL_SECTION(page);
+        dict = sample_labels_locked(page, index, n);
+        Py_END_CRITICAL_SECTION();
+    }
+    return dict || PyErr_Occurred() ? dict : labels_read(page, index, n, sgc_page_labels);
 }
 
 PyObject *core_exemplar_labels(PageObject *page, size_t index, size_t n)

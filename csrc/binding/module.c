@@ -3,7 +3,7 @@
  * _core.pyi says what is here; the types have a file each.
  *
  * Multi-phase initialisation, all state in the module: any number of
- * interpreters may import it, each with a GIL of its own.
+ * interpreters may import it, each with a GIL of its own or with none.
  */
 #include "binding.h"
 
@@ -16,15 +16,29 @@ void core_free(PyObject *object)
     Py_DECREF(type);
 }
 
-PyObject *core_keep(PyObject **attribute, PyObject *made)
+PyObject *core_kept(PyObject *object, PyObject **attribute)
 {
+    PyObject *kept;
+    (void)object;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    kept = Py_XNewRef(*attribute);
+    Py_END_CRITICAL_SECTION();
+    return kept;
+}
+
+PyObject *core_keep(PyObject *object, PyObject **attribute, PyObject *made)
+{
+    PyObject *kept;
+    (void)object;
     if (!made)
         return NULL;
-    if (*attribute)
-        Py_DECREF(made);
-    else
-        *attribute = made;
-    return Py_NewRef(*attribute);
+    Py_BEGIN_CRITICAL_SECTION(object);
+    if (!*attribute)
+        *attribute = Py_NewRef(made);
+    kept = Py_NewRef(*attribute);
+    Py_END_CRITICAL_SECTION();
+    Py_DECREF(made);
+    return kept;
 }
 
 PyObject *core_no_pickle(PyObject *object, PyObject *unused)
@@ -220,6 +234,9 @@ static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, module_exec},
 #if PY_VERSION_HEX >= 0x030c0000
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+#if PY_VERSION_HEX >= 0x030d0000
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
 #endif
     {0, NULL},
 };

@@ -142,7 +142,9 @@ PyObject *core_page_family_samples(PageObject *self, const sgc_family *family, s
     if (n == 0 || family->last - family->first + 1 == family->n_samples)
         return core_samples_new(self, NULL, (Py_ssize_t)family->first, 1, n);
 
-    PyObject *order = self->order ? Py_NewRef(self->order) : core_keep(&self->order, order_new(self->page));
+    PyObject *order = core_kept((PyObject *)self, &self->order);
+    if (!order)
+        order = core_keep((PyObject *)self, &self->order, order_new(self->page));
     if (!order)
         return NULL;
     size_t start = ((size_t *)(void *)PyBytes_AS_STRING(order))[index];

@@ -30,8 +30,7 @@ static PyObject *number(PyObject *value, bool whole)
     return isfinite(plain) ? Py_NewRef(value) : Py_NewRef(Py_None);
 }
 
-/* A dict of the numbers of a dict, without those that no number stands for. */
-static PyObject *numbers(PyObject *values, bool whole)
+static PyObject *numbers_locked(PyObject *values, bool whole)
 {
     PyObject *dict = PyDict_New(), *key, *value;
     Py_ssize_t place = 0;
@@ -43,6 +42,16 @@ static PyObject *numbers(PyObject *values, bool whole)
         Py_XDECREF(made);
         Py_DECREF(key);
     }
+    return dict;
+}
+
+/* A dict of the numbers of a dict, without those that no number stands for. */
+static PyObject *numbers(PyObject *values, bool whole)
+{
+    PyObject *dict;
+    Py_BEGIN_CRITICAL_SECTION(values);
+    dict = numbers_locked(values, whole);
+    Py_END_CRITICAL_SECTION();
     return dict;
 }
 

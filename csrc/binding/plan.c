@@ -299,10 +299,11 @@ static PyObject *fold_subscript(PyObject *object, PyObject *name)
     Py_ssize_t index = fold_index(object, name);
     if (index < 0)
         return NULL;
-    if (self->values[index])
-        return Py_NewRef(self->values[index]);
+    PyObject *value = core_kept(object, &self->values[index]);
+    if (value)
+        return value;
     const sgc_slot *slot = sgc_fold_slot(self->fold, (size_t)index);
-    return core_keep(&self->values[index], slot_value(core_state_of(object), slot));
+    return core_keep(object, &self->values[index], slot_value(core_state_of(object), slot));
 }
 
 static int fold_contains(PyObject *object, PyObject *name)

@@ -179,10 +179,14 @@ static PyObject *result_error(PyObject *object, void *unused)
     (void)unused;
     ResultObject *self = (ResultObject *)object;
     const sgc_result *result = self->result;
-    if (succeeded(result) || self->error)
-        return object_or_none(self->error);
-    return core_keep(&self->error, core_failure(core_state_of(object), &result->failure,
-                                                self->endpoint->label, result->timings.done));
+    if (succeeded(result))
+        Py_RETURN_NONE;
+    PyObject *error = core_kept(object, &self->error);
+    if (error)
+        return error;
+    return core_keep(
+        object, &self->error,
+        core_failure(core_state_of(object), &result->failure, self->endpoint->label, result->timings.done));
 }
 
 static PyObject *result_fold(PyObject *object, void *unused)
@@ -212,9 +216,10 @@ static PyObject *result_page(PyObject *object, void *unused)
 {
     (void)unused;
     ResultObject *self = (ResultObject *)object;
-    if (!self->body || self->page)
-        return object_or_none(self->page);
-    return core_keep(&self->page, page_read(self));
+    if (!self->body)
+        Py_RETURN_NONE;
+    PyObject *page = core_kept(object, &self->page);
+    return page ? page : core_keep(object, &self->page, page_read(self));
 }
 
 static PyObject *result_format(PyObject *object, void *unused)

@@ -11,9 +11,10 @@
  *
  * One thread at a time waits, without the GIL, in slices of at most 100 ms; in
  * between it lets Python handle signals and looks whether somebody has woken or
- * closed the scraper. Everything else is quick and keeps the GIL, which is what
- * guards the fields below. A scraper that is closed while a thread waits is
- * freed by that thread on its way out.
+ * closed the scraper. Everything else is quick and keeps the GIL, or where there
+ * is none the scraper's lock, which is what guards the fields below: functions
+ * whose names end in _locked are called with it. A scraper that is closed while a
+ * thread waits is freed by that thread on its way out.
  */
 #include "binding.h"
 
@@ -111,7 +112,7 @@ static void release(ScraperObject *self)
     PyDict_Clear(self->pending);
 }
 
-static void scraper_end(ScraperObject *self)
+static void end_locked(ScraperObject *self)
 {
     if (self->closed)
         return;
@@ -123,6 +124,13 @@ static void scraper_end(ScraperObject *self)
     } else {
         release(self);
     }
+}
+
+static void scraper_end(PyObject *object)
+{
+    Py_BEGIN_CRITICAL_SECTION(object);
+    end_locked((ScraperObject *)object);
+    Py_END_CRITICAL_SECTION();
 }
 
 static void warn_unclosed(PyObject *object)
@@ -148,7 +156,7 @@ static void scraper_finalize(PyObject *object)
     if (self->closed)
         return;
     warn_unclosed(object);
-    scraper_end(self);
+    scraper_end(object);
 }
 
 static void scraper_dealloc(PyObject *object)
@@ -167,22 +175,36 @@ PyDoc_STRVAR(close_doc, "close($self, /)\n--\n\n"
 static PyObject *scraper_close(PyObject *object, PyObject *unused)
 {
     (void)unused;
-    scraper_end((ScraperObject *)object);
+    scraper_end(object);
     Py_RETURN_NONE;
 }
 
 static PyObject *scraper_enter(PyObject *object, PyObject *unused)
 {
+    int open;
     (void)unused;
-    return check_open((ScraperObject *)object) < 0 ? NULL : Py_NewRef(object);
+    Py_BEGIN_CRITICAL_SECTION(object);
+    open = check_open((ScraperObject *)object);
+    Py_END_CRITICAL_SECTION();
+    return open < 0 ? NULL : Py_NewRef(object);
+}
+
+/* Scrapes whose results are to come; -1 where it is closed. */
+static Py_ssize_t count_pending(PyObject *object)
+{
+    ScraperObject *self = (ScraperObject *)object;
+    Py_ssize_t n;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    n = self->closed ? -1 : (Py_ssize_t)sgc_scraper_pending(self->scraper);
+    Py_END_CRITICAL_SECTION();
+    return n;
 }
 
 static PyObject *scraper_repr(PyObject *object)
 {
-    ScraperObject *self = (ScraperObject *)object;
-    if (self->closed)
-        return PyUnicode_FromString("<Scraper: closed>");
-    return PyUnicode_FromFormat("<Scraper: %zu pending>", sgc_scraper_pending(self->scraper));
+    Py_ssize_t n = count_pending(object);
+    return n < 0 ? PyUnicode_FromString("<Scraper: closed>")
+                 : PyUnicode_FromFormat("<Scraper: %zd pending>", n);
 }
 
 /* ------------------------------------------------------- submit, cancel, wake */
@@ -192,12 +214,31 @@ PyDoc_STRVAR(submit_doc, "submit($self, endpoint, plan=None, /)\n--\n\n"
                          "Without a plan the page is fetched and not read. Its timeout runs from here.\n"
                          "Any thread may call it. Raises RuntimeError after close().");
 
-static PyObject *scraper_submit(PyObject *object, PyObject *const *args, Py_ssize_t n_args)
+/* The id of a new scrape; `kept` is (endpoint, plan). No other thread comes between
+ * the core and `pending`: what a waiter takes from the core it finds there. */
+static PyObject *submit_locked(ScraperObject *self, PyObject *endpoint, PyObject *plan, PyObject *kept)
 {
-    ScraperObject *self = (ScraperObject *)object;
-    core_state *state = core_state_of(object);
+    PyObject *number = NULL;
     uint64_t id;
     sgc_error err;
+
+    adopt(self);
+    if (check_open(self) < 0)
+        return NULL;
+    if (sgc_scraper_submit(self->scraper, ((EndpointObject *)endpoint)->endpoint,
+                           plan == Py_None ? NULL : ((PlanObject *)plan)->plan, &id, &err) != SGC_OK)
+        return core_raise(core_state_of((PyObject *)self), &err);
+    if (!(number = PyLong_FromUnsignedLongLong(id)) || PyDict_SetItem(self->pending, number, kept) < 0) {
+        sgc_scraper_cancel(self->scraper, id);
+        Py_CLEAR(number);
+    }
+    return number;
+}
+
+static PyObject *scraper_submit(PyObject *object, PyObject *const *args, Py_ssize_t n_args)
+{
+    core_state *state = core_state_of(object);
+    PyObject *number;
 
     if (n_args < 1 || n_args > 2 || !Py_IS_TYPE(args[0], state->endpoint) ||
         (n_args == 2 && args[1] != Py_None && !Py_IS_TYPE(args[1], state->plan))) {
@@ -208,20 +249,9 @@ static PyObject *scraper_submit(PyObject *object, PyObject *const *args, Py_ssiz
     PyObject *kept = PyTuple_Pack(2, args[0], plan);
     if (!kept)
         return NULL;
-    /* From here to the entry in `pending` no other thread runs: what a waiter
-     * takes from the core it finds there. */
-    PyObject *number = NULL;
-    adopt(self);
-    if (check_open(self) == 0) {
-        if (sgc_scraper_submit(self->scraper, ((EndpointObject *)args[0])->endpoint,
-                               plan == Py_None ? NULL : ((PlanObject *)plan)->plan, &id, &err) != SGC_OK) {
-            core_raise(state, &err);
-        } else if (!(number = PyLong_FromUnsignedLongLong(id)) ||
-                   PyDict_SetItem(self->pending, number, kept) < 0) {
-            sgc_scraper_cancel(self->scraper, id);
-            Py_CLEAR(number);
-        }
-    }
+    Py_BEGIN_CRITICAL_SECTION(object);
+    number = submit_locked((ScraperObject *)object, args[0], plan, kept);
+    Py_END_CRITICAL_SECTION();
     Py_DECREF(kept);
     return number;
 }
@@ -230,47 +260,65 @@ PyDoc_STRVAR(cancel_doc, "cancel($self, id=None, /)\n--\n\n"
                          "Ends one pending scrape, or all: the next wait() returns it with a ScrapeError\n"
                          "whose reason is 'cancelled'. Unknown ids are ignored. Any thread may call it.");
 
+/* NULL: all. */
+static int cancel_locked(ScraperObject *self, PyObject *number)
+{
+    uint64_t id = 0;
+    int known = 1;
+
+    if (number) {
+        known = PyDict_Contains(self->pending, number);
+        id = known > 0 ? PyLong_AsUnsignedLongLong(number) : 0;
+        if (PyErr_Occurred())
+            return -1;
+    }
+    if (check_open(self) < 0) /* last: to compare an id may run any code */
+        return -1;
+    if (known)
+        sgc_scraper_cancel(self->scraper, id);
+    return 0;
+}
+
 static PyObject *scraper_cancel(PyObject *object, PyObject *const *args, Py_ssize_t n_args)
 {
-    ScraperObject *self = (ScraperObject *)object;
-    uint64_t id = 0; /* all */
-    int known = 1;
+    int done;
 
     if (n_args > 1)
         return PyErr_Format(PyExc_TypeError, "cancel() takes at most one id");
-    if (n_args == 1 && args[0] != Py_None) {
-        known = PyDict_Contains(self->pending, args[0]);
-        id = known > 0 ? PyLong_AsUnsignedLongLong(args[0]) : 0;
-        if (PyErr_Occurred())
-            return NULL;
-    }
-    if (check_open(self) < 0) /* last: to compare an id may run any code */
-        return NULL;
-    if (known)
-        sgc_scraper_cancel(self->scraper, id);
-    Py_RETURN_NONE;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    done = cancel_locked((ScraperObject *)object, n_args == 0 || args[0] == Py_None ? NULL : args[0]);
+    Py_END_CRITICAL_SECTION();
+    return done < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 PyDoc_STRVAR(wake_doc, "wake($self, /)\n--\n\n"
                        "Makes the thread inside wait(), or the next that calls it, return at once. Any\n"
                        "thread may call it.");
 
-static PyObject *scraper_wake(PyObject *object, PyObject *unused)
+static int wake_locked(ScraperObject *self)
 {
-    (void)unused;
-    ScraperObject *self = (ScraperObject *)object;
     if (check_open(self) < 0)
-        return NULL;
+        return -1;
     self->woken = true;
     sgc_scraper_wake(self->scraper);
-    Py_RETURN_NONE;
+    return 0;
+}
+
+static PyObject *scraper_wake(PyObject *object, PyObject *unused)
+{
+    int done;
+    (void)unused;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    done = wake_locked((ScraperObject *)object);
+    Py_END_CRITICAL_SECTION();
+    return done < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *scraper_pending(PyObject *object, void *unused)
 {
     (void)unused;
-    ScraperObject *self = (ScraperObject *)object;
-    return PyLong_FromSize_t(self->closed ? 0 : sgc_scraper_pending(self->scraper));
+    Py_ssize_t n = count_pending(object);
+    return PyLong_FromSsize_t(n < 0 ? 0 : n);
 }
 
 /* --------------------------------------------------------------------- wait */
@@ -291,7 +339,7 @@ static int slice_ms(double left)
 /* Drives the scraper until something is finished, the time is over, somebody
  * calls wake() or close(), or nothing is pending. Returns the number of results,
  * or -1 with an exception: Ctrl-C, mostly. */
-static Py_ssize_t drive(ScraperObject *self, double timeout, sgc_result **results, size_t cap)
+static Py_ssize_t drive_locked(ScraperObject *self, double timeout, sgc_result **results, size_t cap)
 {
     double end = monotonic() + timeout;
 
@@ -383,29 +431,21 @@ PyDoc_STRVAR(wait_doc, "wait($self, timeout=None, /, *, max_results=256)\n--\n\n
                        "are handled within 0.1 s, and what is pending stays pending when one raises.\n"
                        "Raises RuntimeError while another thread waits, and after close().");
 
-static PyObject *scraper_wait(PyObject *object, PyObject *args, PyObject *kwargs)
+static PyObject *wait_locked(ScraperObject *self, double timeout, Py_ssize_t cap)
 {
-    static char *names[] = {"", "max_results", NULL};
-    ScraperObject *self = (ScraperObject *)object;
-    PyObject *timeout_given = Py_None, *list = NULL;
-    Py_ssize_t cap = 256;
-    double timeout;
+    PyObject *list = NULL;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O$n:wait", names, &timeout_given, &cap) ||
-        timeout_read(timeout_given, &timeout) < 0 || check_open(self) < 0)
+    if (check_open(self) < 0)
         return NULL;
-    if (cap < 1)
-        return PyErr_Format(PyExc_ValueError, "max_results must be at least 1, not %zd", cap);
     adopt(self);
     if (self->waiting)
         return PyErr_Format(PyExc_RuntimeError, "scraper is in use by another thread");
-    cap = cap < RESULTS_MAX ? cap : RESULTS_MAX;
     sgc_result **results = PyMem_New(sgc_result *, (size_t)cap);
     if (!results)
         return PyErr_NoMemory();
 
     self->waiting = true;
-    Py_ssize_t n = drive(self, timeout, results, (size_t)cap);
+    Py_ssize_t n = drive_locked(self, timeout, results, (size_t)cap);
     if (n >= 0)
         list = results_list(self, results, (size_t)n);
     self->waiting = false;
@@ -413,6 +453,24 @@ static PyObject *scraper_wait(PyObject *object, PyObject *args, PyObject *kwargs
     if (self->closed)
         release(self);
     PyMem_Free(results);
+    return list;
+}
+
+static PyObject *scraper_wait(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"", "max_results", NULL};
+    PyObject *timeout_given = Py_None, *list;
+    Py_ssize_t cap = 256;
+    double timeout;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O$n:wait", names, &timeout_given, &cap) ||
+        timeout_read(timeout_given, &timeout) < 0)
+        return NULL;
+    if (cap < 1)
+        return PyErr_Format(PyExc_ValueError, "max_results must be at least 1, not %zd", cap);
+    Py_BEGIN_CRITICAL_SECTION(object);
+    list = wait_locked((ScraperObject *)object, timeout, cap < RESULTS_MAX ? cap : RESULTS_MAX);
+    Py_END_CRITICAL_SECTION();
     return list;
 }
 

@@ -54,16 +54,24 @@ static PyObject *steady_repr(PyObject *object)
 
 static PyObject *steady_hit(PyObject *object, void *unused)
 {
+    bool hit;
     (void)unused;
-    return PyBool_FromLong(((SteadyObject *)object)->hit);
+    Py_BEGIN_CRITICAL_SECTION(object);
+    hit = ((SteadyObject *)object)->hit;
+    Py_END_CRITICAL_SECTION();
+    return PyBool_FromLong(hit);
 }
 
 /* Folds without the GIL; NULL with an exception. */
-static sgc_fold *fold_input(core_state *state, SteadyObject *self, const core_input *input)
+static sgc_fold *fold_locked(core_state *state, SteadyObject *self, const core_input *input)
 {
     sgc_fold *fold = NULL;
     sgc_error err;
 
+    if (self->busy) {
+        PyErr_SetString(PyExc_RuntimeError, "steady is in use by another thread");
+        return NULL;
+    }
     self->busy = true;
     PyThreadState *gil = PyEval_SaveThread();
     sgc_status status = sgc_steady_fold(self->steady, input->data, input->len, &input->options, &fold, &err);
@@ -87,15 +95,14 @@ static PyObject *steady_fold(PyObject *object, PyObject *args, PyObject *kwargs)
     SteadyObject *self = (SteadyObject *)object;
     PyObject *data, *format = NULL, *limits = NULL;
     core_input input;
-    sgc_fold *fold = NULL;
+    sgc_fold *fold;
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OO:fold", names, &data, &format, &limits) ||
         core_input_init(state, &input, data, format, 0, limits) < 0)
         return NULL;
-    if (self->busy) /* asked last: to read the arguments may run any code */
-        PyErr_SetString(PyExc_RuntimeError, "steady is in use by another thread");
-    else
-        fold = fold_input(state, self, &input);
+    Py_BEGIN_CRITICAL_SECTION(object);
+    fold = fold_locked(state, self, &input); /* last: to read the arguments may run any code */
+    Py_END_CRITICAL_SECTION();
     core_input_clear(&input);
     return fold ? core_fold_new(self->plan, fold) : NULL;
 }
