@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from fastapi import HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.requests import ClientDisconnect
 
 from .models import MetricsCollectionRequest
 
@@ -62,16 +61,17 @@ async def posted(request: Request, model: type[_Asked], most: int) -> _Asked:
             "msg": "expected application/json",
         }
         raise HTTPException(422, [problem])
-    body = bytearray()
+    body, more = bytearray(), True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise HTTPException(400, "the request was cut off")
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > most:
+            raise HTTPException(413, f"a request has at most {most} bytes")
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > most:
-                raise HTTPException(413, f"a request has at most {most} bytes")
-    except ClientDisconnect:
-        raise HTTPException(400, "the request was cut off") from None
-    try:
-        return model.model_validate_json(bytes(body))
+        return model.model_validate_json(body)
     except ValidationError as error:
         raise _invalid(error, body=_NAMES) from None
 

@@ -17,7 +17,7 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -42,6 +42,7 @@ from ._answers import (
     sentence,
     shown,
 )
+from ._flights import Flights, Job
 from ._live import EventStream, Live
 from ._own_page import CONTENT_TYPE, own_page
 from ._requests import BatchRequest, CollectionRequest
@@ -60,10 +61,7 @@ logger = logging.getLogger("sglang_collect")
 HOP_HEADER = "X-SGLang-Collect-Hop"
 """Every scrape of a router carries it, and every router refuses a request that does."""
 
-_RETRY_AFTER = "1"  # seconds
 _LOOK_INTERVAL = 2.0  # seconds, while somebody looks on and no other interval is set
-_PATIENCE = 0.02  # seconds that a collection may take before somebody looks whether its client hung up
-_CLIENT_GONE = 499  # what proxies call it; nobody reads this answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +166,7 @@ def create_router(settings: RouterSettings | None = None) -> APIRouter:
         """Collect metrics from an SGLang instance: 200, whatever came of it."""
         _refuse_own_hop(request)
         asked = await _requests.posted(request, CollectionRequest, _requests.MAX_BYTES)
-        (outcome,) = await service.collect([service.wanted(asked)], request)
+        outcome = await service.collect(service.wanted(asked), request)
         return _json(response_json(asked.instance_id, outcome))
 
     @router.post(
@@ -197,7 +195,7 @@ def create_router(settings: RouterSettings | None = None) -> APIRouter:
         """Get the current metrics of an SGLang instance."""
         _refuse_own_hop(request)
         asked = _requests.asked(instance_id, endpoint)
-        (outcome,) = await service.collect([service.wanted(asked)], request)
+        outcome = await service.collect(service.wanted(asked), request)
         if not isinstance(outcome, Failure):
             return _json(outcome)
         if outcome.refused:
@@ -264,17 +262,6 @@ def _refuse_own_hop(request: Request) -> None:
         raise HTTPException(508, "this request comes from a scrape of a router")
 
 
-async def _unless_gone(tasks: set[asyncio.Task[Outcome]], request: Request) -> None:
-    """Waits for all of them, or until the client hangs up."""
-    gone = asyncio.ensure_future(_requests.gone(request))
-    pending: set[asyncio.Future[Any]] = {gone, *tasks}
-    try:
-        while gone in pending and len(pending) > 1:
-            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        gone.cancel()
-
-
 # ----------------------------------------------------------------- service
 
 
@@ -285,20 +272,6 @@ class _Wanted(NamedTuple):
     endpoint: str
     timeout: float
     instance: Instance | None
-
-
-_Job = Callable[[], Coroutine[Any, Any, Outcome]]
-
-
-class _Flight:
-    """A collection under way and the number of requests that wait for it."""
-
-    __slots__ = ("key", "task", "waiting")
-
-    def __init__(self, key: object, task: asyncio.Task[Outcome]) -> None:
-        self.key = key
-        self.task = task
-        self.waiting = 0
 
 
 class _Service:
@@ -328,7 +301,7 @@ class _Service:
             interval=interval,
             most=settings.max_viewers,
         )
-        self._flights: dict[object, _Flight] = {}
+        self._flights = Flights(self.places)
         self._collections: Counter[str] = Counter()
         self._collector(settings.timeout, None)  # what cannot work is said now, not at the first request
         self._collector(settings.max_timeout, None)
@@ -375,59 +348,20 @@ class _Service:
         timeout = asked.timeout if "timeout" in asked.model_fields_set else self._settings.timeout
         return _Wanted(asked.instance_id, endpoint, min(timeout, self._settings.max_timeout), instance)
 
-    async def collect(self, wanted: Sequence[_Wanted], request: Request) -> list[Outcome]:
-        """The outcomes of collections, in their order; see ``_together``."""
-        loop = asyncio.get_running_loop()
-        jobs: list[tuple[object, _Job]] = [((loop, one[:3]), partial(self._scrape, one)) for one in wanted]
-        return await self._together(jobs, request)
+    async def collect(self, wanted: _Wanted, request: Request) -> Outcome:
+        """The outcome of a collection, which equal requests at the same time share."""
+        return await self._flights.one(*self._job(wanted), request)
 
     async def collect_known(self, asked: Sequence[CollectionRequest], request: Request) -> list[Outcome]:
-        """As ``collect``, where an instance that is not known is a failure among the others."""
+        """As ``collect`` for many, where an instance that is not known is a failure among the others."""
         wanted = [self._settled(one) for one in asked]
-        outcomes = iter(await self.collect([one for one in wanted if one is not None], request))
+        jobs = [self._job(one) for one in wanted if one is not None]
+        outcomes = iter(await self._flights.all(jobs, request))
         return [Failure(NOT_KNOWN) if one is None else next(outcomes) for one in wanted]
 
-    async def _together(self, jobs: Sequence[tuple[object, _Job]], request: Request) -> list[Outcome]:
-        """The outcomes of jobs, each of which equal requests at the same time share by its key.
-
-        A job ends early when the last client that waits for it hangs up. Raises 503 where too many are
-        under way.
-        """
-        flights = self._board(jobs)
-        for flight in flights:
-            flight.waiting += 1
-        try:
-            pending = {flight.task for flight in flights}
-            _, pending = await asyncio.wait(pending, timeout=_PATIENCE)
-            if pending:
-                await _unless_gone(pending, request)
-        finally:
-            for flight in flights:
-                flight.waiting -= 1
-                if not flight.waiting:
-                    self._forget(flight)
-                    flight.task.cancel()
-        if all(flight.task.done() for flight in flights):
-            return [flight.task.result() for flight in flights]
-        raise HTTPException(_CLIENT_GONE)
-
-    def _board(self, jobs: Sequence[tuple[object, _Job]]) -> list[_Flight]:
-        """Starts those that are not under way, all or none."""
-        new = {key: job for key, job in jobs if key not in self._flights}
-        if len(self._flights) + len(new) > self.places:
-            raise HTTPException(503, "too many collections are under way", {"Retry-After": _RETRY_AFTER})
-        for key, job in new.items():
-            flight = self._flights[key] = _Flight(key, asyncio.create_task(job()))
-            flight.task.add_done_callback(partial(self._landed, flight))
-        return [self._flights[key] for key, _ in jobs]
-
-    def _landed(self, flight: _Flight, task: object) -> None:
-        self._forget(flight)
-
-    def _forget(self, flight: _Flight) -> None:
-        """A collection that has ended, or is being ended, is not joined any more."""
-        if self._flights.get(flight.key) is flight:
-            del self._flights[flight.key]
+    def _job(self, wanted: _Wanted) -> tuple[object, Job]:
+        """A collection, and what makes another one equal to it."""
+        return (asyncio.get_running_loop(), *wanted[:3]), partial(self._scrape, wanted)
 
     async def _scrape(self, wanted: _Wanted) -> Outcome:
         try:
@@ -473,7 +407,7 @@ class _Service:
     async def fleet_state(self, request: Request) -> bytes:
         """The state of all instances as JSON, after a sweep over them where they are not watched."""
         key = asyncio.get_running_loop(), "fleet"
-        (outcome,) = await self._together([(key, self._fleet_json)], request)
+        outcome = await self._flights.one(key, self._fleet_json, request)
         assert isinstance(outcome, bytes)
         return outcome
 

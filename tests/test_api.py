@@ -558,7 +558,7 @@ def collecting(service: api._Service, endpoint: str, **more: Any) -> Coroutine[A
     """A collection for a client that stays."""
     asked = _requests.CollectionRequest(**{"instance_id": "x", "endpoint": endpoint, **more})
     request = starlette.requests.Request({"type": "http", "headers": []}, receive=never)
-    return service.collect([service.wanted(asked)], request)
+    return service.collect(service.wanted(asked), request)
 
 
 @pytest.fixture
@@ -588,9 +588,34 @@ async def test_a_collection_that_was_given_up_is_not_shared_any_more(
     first.cancel()
     while not first.done():  # noqa: ASYNC110 - not one turn of the loop later
         await asyncio.sleep(0)
-    (outcome,) = await collecting(service, silent.url, timeout=0.3)
+    outcome = await collecting(service, silent.url, timeout=0.3)
     assert outcome.text.startswith("timeout_first_byte")
     assert len(silent.requests) == 2
+
+
+async def test_a_request_that_is_cancelled_takes_no_other_one_with_it(
+    service: api._Service, silent: Server
+) -> None:
+    first, second = (asyncio.create_task(collecting(service, silent.url, timeout=0.3)) for _ in range(2))
+    assert await asyncio.to_thread(eventually, lambda: len(silent.requests) == 1)
+    first.cancel()
+    outcome = await second
+    assert outcome.text.startswith("timeout_first_byte")
+    assert first.cancelled()
+    assert len(service._flights) == 0
+
+
+async def test_what_goes_wrong_in_a_shared_collection_is_raised_for_all_who_wait(
+    service: api._Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken() -> Any:
+        await asyncio.sleep(0)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(service, "_fleet_json", broken)
+    request = starlette.requests.Request({"type": "http", "headers": []}, receive=never)
+    raised = await asyncio.gather(*(service.fleet_state(request) for _ in range(3)), return_exceptions=True)
+    assert [type(error) for error in raised] == [ZeroDivisionError] * 3
 
 
 async def test_many_names_leave_nothing_behind(service: api._Service, server: Server) -> None:
