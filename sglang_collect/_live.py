@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from . import _requests
-from ._recent import Recent, compact, totals
+from ._recent import Points, Recent, compact, point_of_all, totals
 from ._result import ScrapeResult
 
 __all__ = ["EventStream", "Live"]
@@ -89,14 +89,19 @@ class Live:
         interval: float,
         most: int,
     ) -> None:
-        self._recents = {name: Recent(name) for name in names}
+        self._interval = interval
+        self._begin(names)
         self._follow = follow
         self._is_followed = is_followed
-        self._interval = interval
         self._most = most
         self._changed: set[str] = set()
         self._viewers: set[_Viewer] = set()
         self._task: asyncio.Task[None] | None = None
+
+    def _begin(self, names: Iterable[str]) -> None:
+        """Nothing is known of the last minutes."""
+        self._recents = {name: Recent(name) for name in names}
+        self._points = Points(self._interval)  # of all targets together
 
     def note(self, results: Iterable[ScrapeResult]) -> None:
         """Takes in what came of the newest scrapes."""
@@ -106,6 +111,13 @@ class Live:
             self._changed.add(recent.instance_id)
             if self._viewers:
                 recent.row()
+        self._add_point(time.time())
+
+    def _add_point(self, moment: float) -> None:
+        """One of all targets together, once all have been read: they do not begin one by one."""
+        recents = self._recents.values()
+        if self._points.is_due(moment) and all(recent.is_read for recent in recents):
+            self._points.add(moment, point_of_all(recents))
 
     # ------------------------------------------------------------------ viewers
 
@@ -137,7 +149,7 @@ class Live:
                 elif time.monotonic() - seen > _LINGER:
                     break
                 if following is None and not self._is_followed():
-                    self._recents = {name: Recent(name) for name in self._recents}
+                    self._begin(self._recents)
                     following = asyncio.create_task(self._follow())
                 if following is not None and following.done():
                     break
@@ -184,12 +196,13 @@ class Live:
     def whole(self, instance_id: str | None) -> bytes:
         """The first event of a stream: all there is."""
         if instance_id is None:
-            return self._rows_event(self._recents, targets=list(self._recents))
+            history = self._points.columns()
+            return self._rows_event(self._recents, targets=list(self._recents), history=history)
         return self._depth_event(instance_id, history=self._recents[instance_id].history())
 
     def _change(self, instance_id: str | None, changed: set[str]) -> bytes:
         if instance_id is None:
-            return self._rows_event(changed)
+            return self._rows_event(changed, point=self._points.newest())
         return self._depth_event(instance_id, point=self._recents[instance_id].newest_point())
 
     def _rows_event(self, names: Iterable[str], **more: Any) -> bytes:

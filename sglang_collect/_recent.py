@@ -1,4 +1,4 @@
-"""The last minutes of a server, for who looks on: what happened in the last minute, and points of charts.
+"""The last minutes of servers, for who looks on: what happened in the last minute, and points of charts.
 
 A page counts from the server's start, so that what happened in the last minute takes the page of a minute
 ago. Of each target a few readings that old are kept, and the numbers of its charts.
@@ -10,7 +10,7 @@ import json
 import math
 from array import array
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,15 +24,16 @@ from .window import LATENCIES, Difference
 if TYPE_CHECKING:
     from ._result import ScrapeResult
 
-__all__ = ["Recent", "compact", "totals"]
+__all__ = ["Points", "Recent", "compact", "point_of_all", "totals"]
 
 _MINUTE = 60.0  # seconds
 _KEPT_EVERY = 15.0  # seconds between two readings that are kept
 _POINTS = 300  # of a chart
-_APART = 0.9  # seconds between two points, at least
+_EARLY = 0.9  # of an interval: a point that is that late is not too early
 _RATE_OVER = 10.0  # seconds
 
 _IN_ROWS = ("time_to_first_token", "inter_token")
+_QUANTILES = {"p50": 0.5, "p95": 0.95}
 
 _COUNTERS = {
     "requests_per_second": sglang_fields.finished_requests,
@@ -67,7 +68,8 @@ class Recent:
         self._minute: _Minute | None = None
         self._restarted: float | None = None  # time.monotonic
         self._kept: deque[tuple[float, _core.Fold]] = deque()
-        self._points = _Points()
+        self._rates = _Rates()
+        self._points = Points()
         self._row: bytes | None = None
 
     def note(self, result: ScrapeResult) -> None:
@@ -77,14 +79,19 @@ class Recent:
         good = result._last
         if result.up and good is not None:
             before = result._before
-            if before is None or self._began_again(good.at, Reading(good.fold), Reading(before.fold)):
+            reading = Reading(good.fold)
+            if before is None or self._began_again(good.at, reading, Reading(before.fold)):
                 self._kept.clear()
-                self._points.begin_again()
+                self._rates.begin_again()
             self._minute = self._minute_to(good.at, good.fold)
-            self._points.add(good.started, Reading(good.fold), self._minute)
+            if self._points.is_due(good.started):
+                rates = self._rates.until(good.started, reading)
+                self._points.add(good.started, _point([reading], _differences([self._minute]), rates))
         else:
             self._minute = None
-            self._points.add(result._started, None, None)
+            self._rates.begin_again()
+            if self._points.is_due(result._started):
+                self._points.add(result._started, {})
 
     def _began_again(self, at: float, now: Reading, before: Reading) -> bool:
         """Does nothing of before count any more?"""
@@ -110,6 +117,11 @@ class Recent:
         return minute
 
     @property
+    def is_read(self) -> bool:
+        """Is anything known of it yet, be it that it is down?"""
+        return self._result is not None
+
+    @property
     def _reading(self) -> Reading | None:
         """Its newest page, where the newest scrape was good."""
         fold = None if self._result is None else self._result._fold_within(math.inf)
@@ -132,7 +144,7 @@ class Recent:
             "error": None if error is None else sentence(error) or "internal error",
             "at": None if result is None or result._last is None else result._last.at,
             "restarted": self._restarted,
-            **_shown([] if reading is None else [reading], [] if self._minute is None else [self._minute]),
+            **_shown([] if reading is None else [reading], [self._minute]),
         }
 
     def history(self) -> dict[str, Any]:
@@ -164,51 +176,53 @@ class Recent:
         }
 
 
-class _Points:
-    """The points of a target's charts, a column of numbers for each line; NaN where one is absent."""
+class _Rates:
+    """What the counters of a target grow by, per second, over some ten seconds: servers count in steps."""
 
     def __init__(self) -> None:
-        self._columns: dict[str, array[float]] = {name: array("d") for name in _LINES}
         self._counted: deque[tuple[float, dict[str, float | None]]] = deque()  # when, and the counters then
-
-    def add(self, moment: float, reading: Reading | None, minute: _Minute | None) -> None:
-        """The point of a page; of a failed scrape, None, it is a gap. ``moment`` is in seconds since 1970.
-
-        Where it is hardly later than the one before, there is none.
-        """
-        times = self._columns["time"]
-        if times and 0 <= moment - times[-1] < _APART:
-            return
-        values: dict[str, float | None] = {"time": moment}
-        if reading is not None:
-            values |= {name: _number(field.value(reading)) for name, field in _GAUGES.items()}
-            values |= self._rates(moment, {name: count(reading) for name, count in _COUNTERS.items()})
-        else:
-            self.begin_again()
-        for name in _IN_ROWS:
-            p50, p95 = _quantiles(minute.difference.histogram(LATENCIES[name]) if minute else None)
-            values |= {f"{name}_p50": p50, f"{name}_p95": p95}
-        for name, column in self._columns.items():
-            value = values.get(name)
-            column.append(math.nan if value is None else value)
-            del column[:-_POINTS]
 
     def begin_again(self) -> None:
         """What was counted so far is no part of the rates to come."""
         self._counted.clear()
 
-    def _rates(self, moment: float, counters: dict[str, float | None]) -> dict[str, float | None]:
-        """What counters grew by, per second, since some ten seconds ago: servers count in steps."""
+    def until(self, moment: float, reading: Reading) -> dict[str, float]:
+        """Those until a page that was read at that moment, in seconds; what is not known is missing."""
         counted = self._counted
         while len(counted) > 1 and moment - counted[0][0] > _RATE_OVER:
             counted.popleft()
-        rates: dict[str, float | None] = {}
+        counters = {name: count(reading) for name, count in _COUNTERS.items()}
+        rates = {}
         for name, count in counters.items():
             then, was = (counted[0][0], counted[0][1][name]) if counted else (moment, None)
             if count is not None and was is not None and count >= was and moment > then:
                 rates[name] = (count - was) / (moment - then)
         counted.append((moment, counters))
         return rates
+
+
+class Points:
+    """The points of charts, a column of numbers for each line; NaN where one is absent.
+
+    Args:
+        interval: seconds between two of them, but for some jitter; at least 1.
+    """
+
+    def __init__(self, interval: float = 1.0) -> None:
+        self._apart = _EARLY * max(interval, 1.0)
+        self._columns: dict[str, array[float]] = {name: array("d") for name in _LINES}
+
+    def is_due(self, moment: float) -> bool:
+        """Is a moment, in seconds since 1970, late enough for another point?"""
+        times = self._columns["time"]
+        return not times or not 0 <= moment - times[-1] < self._apart
+
+    def add(self, moment: float, values: Mapping[str, float | None]) -> None:
+        """One more; what ``values`` has no number for is a gap."""
+        for name, column in self._columns.items():
+            value = moment if name == "time" else values.get(name)
+            column.append(math.nan if value is None else value)
+            del column[:-_POINTS]
 
     def columns(self) -> dict[str, list[float | None]]:
         return {name: [finite(value) for value in column] for name, column in self._columns.items()}
@@ -219,34 +233,68 @@ class _Points:
 
 _LINES = (
     *("time", *_GAUGES, *_COUNTERS),
-    *(f"{name}_{quantile}" for name in _IN_ROWS for quantile in ("p50", "p95")),
+    *(f"{name}_{quantile}" for name in _IN_ROWS for quantile in _QUANTILES),
 )
 
 
-# ------------------------------------------------------------ numbers of a row
+# ---------------------------------------------- numbers of a row, and of a point
 
 
 def totals(recents: Iterable[Recent]) -> dict[str, Any]:
     """The targets that are up as one server, in the numbers of a row."""
-    readings, minutes = [], []
-    for recent in recents:
-        if (reading := recent._reading) is not None:
-            readings.append(reading)
-        if recent._minute is not None:
-            minutes.append(recent._minute)
-    return {"up": len(readings), **_shown(readings, minutes)}
+    recents = list(recents)
+    readings = _readings(recents)
+    return {"up": len(readings), **_shown(readings, [recent._minute for recent in recents])}
 
 
-def _shown(readings: Sequence[Reading], minutes: Sequence[_Minute]) -> dict[str, Any]:
+def point_of_all(recents: Collection[Recent]) -> dict[str, float | None]:
+    """The targets that are up as one server, in the numbers of a point: rates add up."""
+    newest = [recent.newest_point() for recent in recents]
+    rates = {}
+    for name in _COUNTERS:
+        known = [rate for point in newest if (rate := point.get(name)) is not None]
+        if known:
+            rates[name] = sum(known)
+    return _point(_readings(recents), _differences(recent._minute for recent in recents), rates)
+
+
+def _readings(recents: Iterable[Recent]) -> list[Reading]:
+    return [reading for recent in recents if (reading := recent._reading) is not None]
+
+
+def _differences(minutes: Iterable[_Minute | None]) -> list[Difference]:
+    return [minute.difference for minute in minutes if minute is not None]
+
+
+def _shown(readings: Sequence[Reading], minutes: Iterable[_Minute | None]) -> dict[str, Any]:
     """The numbers of pages and of the minutes before them, of one target or of many."""
-    differences = [minute.difference for minute in minutes]
+    known = [minute for minute in minutes if minute is not None]
+    differences = _differences(known)
     return {
-        **{name: _number(combined(field, readings)) for name, field in _GAUGES.items()},
-        "seconds": max((minute.seconds for minute in minutes), default=None),
-        **{name: _per_second(name, minutes) for name in _COUNTERS},
+        **_gauges(readings),
+        "seconds": max((minute.seconds for minute in known), default=None),
+        **{name: _per_second(name, known) for name in _COUNTERS},
         "cache_hit_rate": _number(combined(_HIT_RATE, differences)),
-        **{name: _quantiles(combined(_FIELDS[f"latency.{name}"], differences)) for name in _IN_ROWS},
+        **_latencies(differences),
     }
+
+
+def _point(
+    readings: Sequence[Reading], differences: Sequence[Difference], rates: Mapping[str, float]
+) -> dict[str, float | None]:
+    """The same as a point of charts, whose rates are of ten seconds."""
+    values = {**_gauges(readings), **rates}
+    for name, quantiles in _latencies(differences).items():
+        values |= {f"{name}_{label}": value for label, value in zip(_QUANTILES, quantiles, strict=True)}
+    return values
+
+
+def _gauges(readings: Sequence[Reading]) -> dict[str, float | None]:
+    return {name: _number(combined(field, readings)) for name, field in _GAUGES.items()}
+
+
+def _latencies(differences: Sequence[Difference]) -> dict[str, tuple[float | None, ...]]:
+    return {name: _quantiles(combined(_FIELDS[f"latency.{name}"], differences)) for name in _IN_ROWS}
 
 
 def _per_second(name: str, minutes: Sequence[_Minute]) -> float | None:
@@ -259,11 +307,11 @@ def _per_second(name: str, minutes: Sequence[_Minute]) -> float | None:
     return sum(rates) if rates else None
 
 
-def _quantiles(value: Value) -> tuple[float | None, float | None]:
+def _quantiles(value: Value) -> tuple[float | None, ...]:
     """The median and the 95th percentile of a histogram; None where it is empty."""
     if not isinstance(value, _core.Histogram):
-        return None, None
-    return value.quantile(0.5), value.quantile(0.95)
+        return (None,) * len(_QUANTILES)
+    return tuple(value.quantile(q) for q in _QUANTILES.values())
 
 
 def _number(value: Value) -> float | None:

@@ -20,10 +20,13 @@ EVENTS = "/api/v1/fleet/events"
 
 
 @contextmanager
-def running(app: FastAPI, *, port: int = 0) -> Iterator[int]:
-    """The application under uvicorn, in a thread; gives its port."""
+def running(app: FastAPI, *, port: int = 0, grace: int = 20) -> Iterator[int]:
+    """The application under uvicorn, in a thread; gives its port.
+
+    It ends once its clients have left, or after ``grace`` seconds.
+    """
     listener = socket.create_server(("127.0.0.1", port), backlog=2048)
-    service = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
+    service = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=grace))
     thread = threading.Thread(target=service.run, args=([listener],))
     thread.start()
     try:

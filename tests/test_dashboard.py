@@ -221,6 +221,9 @@ def test_it_shows_the_true_numbers_and_goes_on_showing_them(
         levels = [simulator.truth()["server_level"] for simulator in (busy, calm)]
         both = {name: sum(level[name] for level in levels) for name in ("running", "waiting")}
         page.until(lambda: f"Running\n{both['running']}\nWaiting\n{both['waiting']}" in page.text("#totals"))  # noqa: B023
+        page.until(
+            lambda: f"running {both['running']} waiting {both['waiting']}" in page.text("#fleet-charts")  # noqa: B023
+        )
         assert "Servers up\n2 of 2" in page.text("#totals")
         for simulator in (busy, calm):
             simulator.step(20)
@@ -414,6 +417,24 @@ def test_rows_are_found_and_sorted(
     )
     page.page.get_by_role("searchbox").fill("down")
     page.until(lambda: page.names() == ["gone"])
+    page.page.get_by_role("searchbox").fill("")
+    page.page.get_by_label("only those that are down").check()
+    page.until(lambda: page.names() == ["gone"] and page.text("#filtered") == "1 of 4 shown")
+
+
+def test_charts_of_all_fold_away_and_stay_away(
+    tab: Callable[..., Tab], serve: Callable[..., int], simulate: Callable[..., Simulator]
+) -> None:
+    page = tab(serve({"a": simulate().url}))
+    canvases = page.page.locator("#fleet-charts canvas:visible")
+    page.until(lambda: canvases.count() == 4)
+    page.page.locator("summary").press("Enter")
+    page.until(lambda: canvases.count() == 0)
+    page.page.reload()
+    page.until(lambda: page.cells("a")["state"] == "● up")
+    assert canvases.count() == 0
+    page.page.locator("summary").press("Enter")
+    page.until(lambda: canvases.count() == 4)
 
 
 def test_a_service_with_a_token_asks_for_it(
@@ -458,8 +479,9 @@ def test_many_that_go_down_at_once_are_not_all_read_out(
     told: list[str] = []
 
     def all_told() -> bool:
-        told.append(page.text("#news"))
-        return "Servers up\n0 of 8" in page.text("#totals")
+        all_down = "Servers up\n0 of 8" in page.text("#totals")
+        told.append(page.text("#news"))  # after the totals, with which it is drawn
+        return all_down
 
     page.until(all_told)
     assert all(text.count(",") <= 4 for text in told)
@@ -471,12 +493,12 @@ def test_a_connection_that_breaks_is_told_and_comes_back(
 ) -> None:
     app = create_app(RouterSettings(instances={"a": simulate().url}, watch_interval=0.1))
     port = lasting_port()
-    with running(app, port=port):
+    with running(app, port=port, grace=1):
         page = tab(port)
         page.until(lambda: page.names() == ["a"])
     page.until(lambda: page.text("#connection") == "connection lost, trying again")
     assert page.names() == ["a"]
-    with running(app, port=port):
+    with running(app, port=port, grace=1):
         page.until(lambda: page.text("#connection") == "live")
     page.expected = "net::ERR_"
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -26,7 +27,7 @@ from servers import Server, answer, eventually, serving
 import sglang_collect as sc
 from sglang_collect import _live, api
 from sglang_collect._live import Live, _Viewer
-from sglang_collect._recent import Recent, totals
+from sglang_collect._recent import Recent, point_of_all, totals
 from sglang_collect._result import Good, ScrapeResult
 from sglang_collect.api import HOP_HEADER, RouterSettings, create_app
 from sglang_collect.catalog import sglang
@@ -94,6 +95,7 @@ def test_the_first_event_has_every_target_and_later_ones_what_changed(server: Se
         assert kind == "fleet"
         assert first["targets"] == ["b", "a"] == [row["instance_id"] for row in first["rows"]]
         assert first["interval"] == 0.05
+        assert set(first["history"]) >= {"time", "running", "time_to_first_token_p95"}
         kind, later = next(events)
         assert kind == "fleet"
         assert "targets" not in later
@@ -509,6 +511,42 @@ def test_of_several_servers_rates_add_up() -> None:
         fast.page(finished=10 * n)
         slow.page(finished=n, seconds=2)
         down.failure()
-    whole = totals([fast.recent, slow.recent, down.recent, Recent("new")])
+    recents = [fast.recent, slow.recent, down.recent, Recent("new")]
+    whole = totals(recents)
     assert (whole["up"], whole["requests_per_second"], whole["seconds"]) == (2, 10.5, 2)
     assert totals([])["running"] is None
+    point = point_of_all(recents)
+    assert (point["running"], point["requests_per_second"]) == (2, 10.5)
+    assert point.get("generation_tokens_per_second") is None
+    assert set(point_of_all([]).values()) == {None}
+
+
+@pytest.mark.sglang_simulator(dp=2, load=0.9)
+def test_the_charts_of_all_begin_once_all_are_read_and_have_their_true_numbers(
+    sglang_simulator: Simulator,
+) -> None:
+    quiet = LoadModel(load=0.2)
+    quiet.step(60)
+    held = threading.Event()
+
+    def late(request: object, connection: object) -> None:
+        held.wait(30)
+
+    with serving(late) as silent, Simulator(quiet, frozen=True) as other:
+        instances = {"a": sglang_simulator.url, "b": other.url, "late": silent.url}
+        with service(instances=instances, timeout=30) as port:
+            with following(port) as events:
+                told = events.until(lambda data: data["totals"]["up"] == 2)
+                assert not told.get("history", {}).get("time")
+                assert not told.get("point")
+                held.set()
+                point = events.until(lambda data: data.get("point"))["point"]
+            with following(port) as events:
+                history = next(events)[1]["history"]
+    levels = [each.truth()["server_level"] for each in (sglang_simulator, other)]
+    assert point["running"] == sum(level["running"] for level in levels)
+    assert point["waiting"] == sum(level["waiting"] for level in levels)
+    capacity = sum(level["kv_capacity_tokens"] for level in levels)
+    used = sum(level["used_ratio"] * level["kv_capacity_tokens"] for level in levels)
+    assert point["kv_usage_ratio"] == pytest.approx(used / capacity)
+    assert history["running"][0] == point["running"]

@@ -38,7 +38,7 @@ def take(url: str) -> None:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu"]
         )
-        page = browser.new_page(viewport={"width": WIDTH, "height": 520}, color_scheme="light")
+        page = browser.new_page(viewport={"width": WIDTH, "height": 680}, color_scheme="light")
         page.goto(url)
         page.get_by_text("connect_failed").wait_for()
         page.screenshot(path=IMAGES / "dashboard.png")

@@ -103,14 +103,19 @@ function decoded(text) {
 
 addEventListener("hashchange", () => route(true));
 
-// ---------------------------------------------------------------------- colours
+// ------------------------------------------------------------- what is remembered
+
+byId("over-time").open = localStorage.getItem("over-time") !== "closed";
+byId("over-time").addEventListener("toggle", ({ target }) => {
+  localStorage.setItem("over-time", target.open ? "open" : "closed");
+});
 
 function showTheme() {
   const theme = localStorage.getItem("theme") ?? "";
   byId("theme").value = theme;
   if (theme) document.documentElement.dataset.theme = theme;
   else delete document.documentElement.dataset.theme;
-  server.redraw();
+  for (const view of [fleet, server]) view.redraw();
 }
 
 byId("theme").addEventListener("change", () => {

@@ -1,4 +1,4 @@
-/** The charts of a server: lines over the last minutes, which mouse and keyboard read point by point. */
+/** Charts: lines over the last minutes, of a server or of all, which mouse and keyboard read point by point. */
 
 import uPlot from "./vendor/uPlot.esm.js";
 
@@ -6,44 +6,49 @@ import { element, setText } from "./dom.js";
 import { count, percent, rate, seconds, timeOfDay } from "./format.js";
 
 const MOST_POINTS = 300;
-const HEIGHT = 160; // pixels
 
-const CHARTS = [
-  { title: "Requests", lines: { running: "running", waiting: "waiting" }, text: count },
-  {
+/** Those there are, in the order of a server's view. */
+const CHARTS = {
+  requests: { title: "Requests", lines: { running: "running", waiting: "waiting" }, text: count },
+  tokens: {
     title: "Tokens per second, of ten seconds",
     lines: { generation_tokens_per_second: "generated", prompt_tokens_per_second: "of prompts" },
     text: rate,
   },
-  { title: "KV cache used", lines: { kv_usage_ratio: "used" }, text: percent, most: 1 },
-  { title: "Finished requests per second, of ten seconds", lines: { requests_per_second: "finished" }, text: rate },
-  {
+  cache: { title: "KV cache used", lines: { kv_usage_ratio: "used" }, text: percent, most: 1 },
+  finished: {
+    title: "Finished requests per second, of ten seconds",
+    lines: { requests_per_second: "finished" },
+    text: rate,
+  },
+  first: {
     title: "Time to first token, of a minute",
     lines: { time_to_first_token_p50: "p50", time_to_first_token_p95: "p95" },
     text: seconds,
   },
-  {
+  between: {
     title: "Between tokens, of a minute",
     lines: { inter_token_p50: "p50", inter_token_p95: "p95" },
     text: seconds,
   },
-];
+};
 
 function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
 class Chart {
-  constructor({ title, lines, text, most }) {
-    this.title = title;
+  constructor({ title, lines, text, most }, height) {
     this.text = text;
+    this.height = height;
     this.names = Object.keys(lines);
     this.labels = Object.values(lines);
     this.place = null; // where the cursor is, as a number of a point; null: at the newest
     this.values = this.names.map(() => element("b"));
     const legend = element("p", { class: "legend" });
     this.labels.forEach((label, n) => {
-      legend.append(element("span", { class: `line line-${n}` }), `${label} `, this.values[n], " ");
+      const line = element("span", { class: `line line-${n}` });
+      legend.append(element("span", { class: "item" }, line, `${label} `, this.values[n]), " ");
     });
     this.moment = element("span", { class: "moment" });
     legend.append(this.moment);
@@ -61,7 +66,7 @@ class Chart {
     };
     return {
       width: 300,
-      height: HEIGHT,
+      height: this.height,
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false } },
       scales: { y: { range: (_, low, high) => [0, most ?? ((high ?? 0) * 1.1 || 1)] } },
@@ -110,7 +115,7 @@ class Chart {
 
   #fit() {
     const width = this.plot.clientWidth;
-    if (this.uplot && width && width !== this.uplot.width) this.uplot.setSize({ width, height: HEIGHT });
+    if (this.uplot && width && width !== this.uplot.width) this.uplot.setSize({ width, height: this.height });
   }
 
   #pointAt(place) {
@@ -142,33 +147,29 @@ class Chart {
   }
 }
 
-/** All charts of one server. */
+/** Some of the charts, so many pixels high, of one history. */
 export class Charts {
-  constructor(node) {
-    this.charts = CHARTS.map((chart) => new Chart(chart));
+  constructor(node, { names = Object.keys(CHARTS), height }) {
+    this.charts = names.map((name) => new Chart(CHARTS[name], height));
     this.history = null;
     node.append(...this.charts.map((chart) => chart.node));
   }
 
-  /** Begins with what is known already: a column of numbers for each line. */
-  begin(history) {
-    this.history = history;
-    this.#show();
+  /** Takes in an event: all there is, a column of numbers for each line, or one more point. */
+  take({ history, point }) {
+    if (history) this.history = history;
+    else this.#add(point);
+    for (const chart of this.charts) chart.show(this.history);
   }
 
-  /** One more point; the oldest gives way. */
-  add(point) {
+  /** The oldest gives way. A point may come twice, and there may be none yet. */
+  #add(point) {
     const times = this.history.time;
     if (point.time === undefined || point.time <= times.at(-1)) return;
     for (const [name, column] of Object.entries(this.history)) {
       column.push(point[name]);
       if (column.length > MOST_POINTS) column.shift();
     }
-    this.#show();
-  }
-
-  #show() {
-    for (const chart of this.charts) chart.show(this.history);
   }
 
   /** In the colours there are now. */

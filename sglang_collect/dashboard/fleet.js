@@ -1,9 +1,10 @@
 /**
- * The fleet at a glance: its totals, and a table with a row for each server.
+ * The fleet at a glance: its totals, their charts, and a table with a row for each server.
  *
  * The rows are grids, so that of many only those in sight are laid out; roles say that they are a table.
  */
 
+import { Charts } from "./charts.js";
 import { byId, drawnTogether, element, setAttribute, setText, showTiles } from "./dom.js";
 import { ABSENT, age, count, percent, rate, seconds } from "./format.js";
 
@@ -123,7 +124,9 @@ class Line {
       const number = value(row);
       const shown = text(number);
       if (this.texts[n].data !== shown) this.texts[n].data = shown;
-      if (this.bars[n]) this.bars[n].style.width = `${100 * Math.min(number ?? 0, 1)}%`;
+      if (!this.bars[n]) return;
+      this.bars[n].style.width = `${100 * Math.min(number ?? 0, 1)}%`;
+      setAttribute(this.cells[n], "data-absent", number === null ? "" : null);
     });
     setAttribute(this.state, "title", row.error);
   }
@@ -163,6 +166,10 @@ export class FleetView {
     this.announce = announce;
     this.clock = new Clock();
     this.lines = new Map();
+    this.charts = new Charts(byId("fleet-charts"), {
+      names: ["requests", "tokens", "first", "between"],
+      height: 110,
+    });
     this.down = null; // names, once they are known
     this.sorted = { column: null, sign: 1 };
     this.orderedAt = -Infinity;
@@ -171,6 +178,7 @@ export class FleetView {
     this.draw = drawnTogether(() => this.drawNow());
     this.#makeHead();
     byId("filter").addEventListener("input", this.draw);
+    byId("trouble").addEventListener("change", this.draw);
     byId("filter-form").addEventListener("submit", (event) => event.preventDefault());
     setInterval(this.draw, 1000);
   }
@@ -181,7 +189,12 @@ export class FleetView {
     if (event.targets) this.#meet(event.targets);
     for (const row of event.rows) this.lines.get(row.instance_id)?.take(row);
     this.totals = event.totals;
+    this.charts.take(event);
     this.draw();
+  }
+
+  redraw() {
+    this.charts.redraw();
   }
 
   /** Puts the focus where it was before a server was looked at in depth. */
@@ -252,12 +265,14 @@ export class FleetView {
 
   #filter(lines) {
     const wanted = byId("filter").value.trim().toLowerCase();
+    const trouble = byId("trouble").checked;
     const shown = lines.filter((line) => {
-      const matches = `${line.name} ${line.state.textContent}`.toLowerCase().includes(wanted);
+      const named = `${line.name} ${line.state.textContent}`.toLowerCase().includes(wanted);
+      const matches = named && !(trouble && ["up", "idle"].includes(line.node.dataset.state));
       line.node.hidden = !matches;
       return matches;
     });
-    setText(byId("filtered"), wanted ? `${shown.length} of ${lines.length} shown` : "");
+    setText(byId("filtered"), wanted || trouble ? `${shown.length} of ${lines.length} shown` : "");
     return shown;
   }
 

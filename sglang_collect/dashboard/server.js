@@ -45,7 +45,7 @@ function told(group) {
 export class ServerView {
   constructor() {
     this.clock = new Clock();
-    this.charts = new Charts(byId("charts"));
+    this.charts = new Charts(byId("charts"), { height: 160 });
     this.histograms = new Histograms(byId("histograms"), byId("span"));
     this.ranks = byId("ranks").querySelector("table");
     this.ranks.tHead.append(
@@ -72,8 +72,7 @@ export class ServerView {
   take(event) {
     this.clock.set(event);
     this.event = event;
-    if (event.history) this.charts.begin(event.history);
-    else this.charts.add(event.point);
+    this.charts.take(event);
     this.draw();
   }
 
