@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import trustme
 from certificates import authority, server_context
-from faults import SLACK, check_error, fetch, nothing_left_open, sized, then_close
+from faults import SLACK, check_error, fetch, nothing_left_open, sized, then_close, then_reset
 from servers import Answer, Server, answer, serving
 
 import sglang_collect as sc
@@ -251,20 +251,54 @@ def asyncio_server(context: ssl.SSLContext) -> Iterator[int]:
         loop.close()
 
 
-def test_a_server_that_hangs_up_for_want_of_a_client_certificate_is_told_with_a_hint(
-    ca: trustme.CA, ca_file: Path, scraper: Scraper
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("given", [False, True], ids=["none", "a wrong one"])
+def test_a_server_that_hangs_up_for_want_of_a_client_certificate_failed_the_handshake(
+    given: bool,
+    version: ssl.TLSVersion,
+    ca: trustme.CA,
+    ca_file: Path,
+    scraper: Scraper,
+    tmp_path: Path,
 ) -> None:
     context = server_context(ca)
+    context.minimum_version = context.maximum_version = version
     context.verify_mode = ssl.CERT_REQUIRED
     ca.configure_trust(context)
+    options: dict[str, Any] = {"ca_file": ca_file}
+    if given:
+        options["client_cert"] = tmp_path / "wrong.pem"
+        authority().issue_cert("client").private_key_and_cert_chain_pem.write_to_path(
+            str(options["client_cert"])
+        )
     with asyncio_server(context) as port:
-        for _ in range(10):
-            endpoint = Endpoint(f"https://127.0.0.1:{port}/metrics", ca_file=ca_file, timeout=5)
+        url = f"https://127.0.0.1:{port}/metrics"
+        for _ in range(20):
+            result, _ = fetch(scraper, Endpoint(url, timeout=60, **options), PLAN)
+            check_error(result.error, sc.TLSError, "tls_handshake", "handshake", url)
+
+
+@pytest.mark.parametrize("end", [then_close(b""), then_reset(b"")], ids=["end", "reset"])
+def test_a_server_that_asked_for_no_certificate_and_hangs_up_did_not_fail_the_handshake(
+    end: Answer, ca: trustme.CA, ca_file: Path, scraper: Scraper
+) -> None:
+    with serving(end, tls=server_context(ca)) as server:
+        result, _ = fetch(scraper, Endpoint(server.url, ca_file=ca_file, timeout=60), PLAN)
+    assert isinstance(result.error, sc.ScrapeError)
+    assert result.error.reason in {"reset", "empty_reply"}, result.error
+
+
+def test_a_kept_connection_is_dropped_and_asked_again_though_a_certificate_was_asked_for(
+    ca: trustme.CA, ca_file: Path, scraper: Scraper, tmp_path: Path
+) -> None:
+    context = server_context(ca)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    ca.configure_trust(context)
+    with serving(then_close(sized(PAGE)), tls=context) as server:
+        endpoint = Endpoint(server.url, ca_file=ca_file, timeout=60)
+        for _ in range(5):
             result, _ = fetch(scraper, endpoint, PLAN)
-            assert isinstance(result.error, sc.ScrapeError)
-            if result.error.reason != "tls_handshake":  # its alert was lost
-                assert result.error.reason in {"reset", "empty_reply"}
-                assert "client_cert=" in str(result.error)
+            assert (result.error, result.fold) == (None, {"a": 1.0})
 
 
 def test_a_key_of_another_certificate_is_refused_at_construction(ca: trustme.CA, tmp_path: Path) -> None:

@@ -106,8 +106,8 @@ TWINS = {
     "no-retry": Twin(
         "a kept connection that died is a failure",
         "outcome.c",
-        "return http->again || (died",
-        "return (died",
+        "return http->again || (is_broken(code)",
+        "return (is_broken(code)",
         "scrape",
     ),
     "mixed-up": Twin(

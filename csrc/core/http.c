@@ -158,9 +158,44 @@ static sgc_str host_of(const sgc__http *http)
 static bool is_allowed(sgc__http *http, const struct sockaddr *addr)
 {
     if (http->guard && !sgc_guard_allows_address(http->guard, host_of(http), addr))
-        sgc__failure_set(http->answer.failure, SGC_REASON_ADDRESS_NOT_ALLOWED,
-                         "host leads to an address that is not allowed; expected one that the guard lists");
+        sgc__failure_set(
+            http->answer.failure, SGC_REASON_ADDRESS_NOT_ALLOWED,
+            "host leads to an address that is not allowed; expected none but those that the guard lists");
     return http->answer.failure->reason == SGC_REASON_NONE;
+}
+
+/* A name that leads to a denied address beside good ones is refused as a whole.
+ * libcurl shows one address at a time, and the next one where a socket does not
+ * come about: in a first round none does, until it has shown them all. */
+static bool is_shown_only(sgc__http *http)
+{
+    http->showing = http->guard && !http->endpoint->numeric && !http->shown;
+    return http->showing;
+}
+
+/* Messages of a TLS handshake, as OpenSSL shows them to whoever debugs: a byte
+ * of type, three of length, and so much. */
+static int on_debug(CURL *easy, curl_infotype what, char *data, size_t size, void *ctx)
+{
+    enum { HEAD = 4, CERTIFICATE_REQUEST = 13 };
+    const unsigned char *head = (const unsigned char *)data;
+    sgc__http *http = ctx;
+
+    (void)easy;
+    if (what == CURLINFO_SSL_DATA_IN && size > HEAD && head[0] == CERTIFICATE_REQUEST)
+        http->wants_cert |= size - HEAD == (size_t)((head[1] << 16) | (head[2] << 8) | head[3]);
+    return 0;
+}
+
+/* Only while hands are shaken: for what comes then it would cost time. */
+static void watch_handshake(sgc__http *http, bool on)
+{
+    if (!http->endpoint->https || http->watched == on)
+        return;
+    http->watched = on;
+    curl_easy_setopt(http->easy, CURLOPT_VERBOSE, on ? 1L : 0L);
+    curl_easy_setopt(http->easy, CURLOPT_DEBUGFUNCTION, on ? on_debug : NULL);
+    curl_easy_setopt(http->easy, CURLOPT_DEBUGDATA, http);
 }
 
 static curl_socket_t on_socket(void *ctx, curlsocktype purpose, struct curl_sockaddr *addr)
@@ -170,11 +205,12 @@ static curl_socket_t on_socket(void *ctx, curlsocktype purpose, struct curl_sock
 
     (void)purpose;
     end_lookup(http);
+    watch_handshake(http, true);
     http->opened = true;
     http->asked = false; /* it was, where libcurl gives a dead connection up by itself */
     if (addr->addrlen <= sizeof http->peer)
         memcpy(&http->peer, &addr->addr, addr->addrlen);
-    if (!is_allowed(http, &addr->addr))
+    if (!is_allowed(http, &addr->addr) || is_shown_only(http))
         return CURL_SOCKET_BAD;
 #ifdef SOCK_CLOEXEC
     flags = SOCK_CLOEXEC;
@@ -245,6 +281,7 @@ static int on_request(void *ctx, char *remote_ip, char *local_ip, int remote_por
         http->again = true;
         return CURL_PREREQFUNC_ABORT;
     }
+    watch_handshake(http, false);
     if (http->opened) {
         http->fd = port_of(http->fd) == local_port ? http->fd : -1;
         http->local_port = local_port;
@@ -352,7 +389,8 @@ CURLcode sgc__http_begin(sgc__http *http, sgc_failure *failure, long timeout_ms,
 
     sgc__answer_init(&http->answer, failure, http->endpoint->limits.body_bytes, hint + hint / 8);
     http->answer.json = http->endpoint->json;
-    http->opened = http->asked = http->again = false;
+    http->opened = http->asked = http->again = http->showing = http->wants_cert = false;
+    watch_handshake(http, false);
     http->open_errno = 0;
     http->why[0] = '\0';
     memset(&http->peer, 0, sizeof http->peer);
@@ -371,9 +409,9 @@ void sgc__http_release(sgc__http *http, bool keep)
     end_lookup(http);
     sgc__answer_free(&http->answer);
     http->requests = 0;
-    http->doubted = false;
+    http->doubted = http->shown = false;
     if (keep)
         return;
     drop_handle(http);
-    http->fresh = http->forbidden = false;
+    http->fresh = http->forbidden = http->watched = false;
 }

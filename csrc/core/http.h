@@ -83,8 +83,12 @@ typedef struct sgc__http {
     bool opened;              /* a socket was made */
     bool asked;               /* the request was handed to a connection */
     bool again;               /* the kept connection was of no use */
+    bool showing;             /* the addresses of a name are looked at before any is connected to */
+    bool shown;               /* ... and all of them are allowed */
     bool doubted;             /* asked again because memory may have been short */
     bool forbidden;           /* libcurl was told to close the connection */
+    bool watched;             /* it tells of the TLS handshake */
+    bool wants_cert;          /* ... in which the server asked for a certificate of ours */
     int open_errno;           /* why the last socket could not be made */
     struct sockaddr_in6 peer; /* the last address tried; holds IPv4 too */
     int fd;                   /* of the connection last opened, and its port at our end */
@@ -103,7 +107,7 @@ void sgc__http_place(sgc__http *http, struct sgc__shard *shard);
 /* Makes ready for one request, which may take `timeout_ms`. */
 CURLcode sgc__http_begin(sgc__http *http, sgc_failure *failure, long timeout_ms, bool fresh);
 
-/* libcurl is done with it. False: ask again on a new connection. Else the body
+/* libcurl is done with it. False: ask once more, on a new connection. Else the body
  * is in http->answer, or its failure is set. */
 bool sgc__http_end(sgc__http *http, CURLcode code);
 

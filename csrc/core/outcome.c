@@ -218,16 +218,18 @@ static bool is_alert(const sgc__http *http)
     return http->endpoint->https && http->answer.header_bytes == 0 && strstr(http->why, "alert");
 }
 
-/* With TLS 1.3 our end of the handshake is done before the server looks for a
- * certificate of ours. Many hang up then, and their alert is lost. */
-static bool may_miss_certificate(const sgc__http *http)
+static bool is_broken(CURLcode code)
 {
-    return http->endpoint->https && http->opened && http->asked && http->answer.header_bytes == 0 &&
-           !http->endpoint->client_cert;
+    return code == CURLE_GOT_NOTHING || code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR;
 }
 
-#define MISSES_CERTIFICATE \
-    "connection ended after the TLS handshake without an answer; a server that expects client_cert= does so"
+/* With TLS 1.3 our end of the handshake is done before the server looks at our
+ * certificate. Many just hang up where they miss one, and what of their alert
+ * is not lost comes as a reset or an end. */
+static bool is_hung_up(const sgc__http *http, CURLcode code)
+{
+    return is_broken(code) && http->wants_cert && http->asked && http->answer.header_bytes == 0;
+}
 
 /* ------------------------------------------------------------------ transfer */
 
@@ -254,8 +256,6 @@ static void fail_receive(sgc__http *http)
         FAIL(http, SGC_REASON_FRAMING, "chunk is malformed after %s; expected chunked coding", progress);
     else if (http->answer.headers_done)
         FAIL(http, SGC_REASON_RESET, "connection broke after %s; expected the whole body", progress);
-    else if (may_miss_certificate(http))
-        FAIL(http, SGC_REASON_RESET, MISSES_CERTIFICATE);
     else
         FAIL(http, SGC_REASON_RESET, "connection broke before an answer; expected an answer");
 }
@@ -294,8 +294,11 @@ static const struct {
 
 static void fail_code(sgc__http *http, CURLcode code)
 {
-    if (code == CURLE_GOT_NOTHING && may_miss_certificate(http))
-        FAIL(http, SGC_REASON_EMPTY_REPLY, MISSES_CERTIFICATE);
+    if (is_hung_up(http, code))
+        FAIL(http, SGC_REASON_TLS_HANDSHAKE,
+             "server asked for a certificate in the TLS handshake and hung up; expected it to accept %s",
+             http->endpoint->client_cert ? "that of client_cert="
+                                         : "none, or to be given one as client_cert=");
     for (size_t i = 0; i < sizeof plain_codes / sizeof *plain_codes; i++)
         if (plain_codes[i].code == (int)code)
             FAIL(http, plain_codes[i].reason, "%s", plain_codes[i].what);
@@ -347,16 +350,17 @@ static double retry_after(const char *text)
  * ones, and may do so just while the request is on its way. */
 static bool kept_died(const sgc__http *http, CURLcode code)
 {
-    bool died = code == CURLE_GOT_NOTHING || code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR;
-
-    return http->again || (died && !http->opened && http->answer.header_bytes == 0);
+    return http->again || (is_broken(code) && !http->opened && http->answer.header_bytes == 0);
 }
 
-/* Once for each cause, on a new connection. A line that is too long is so again. */
+/* Once for each cause, on a new connection. A line that is too long is so again;
+ * addresses that were only shown are now connected to. */
 static bool asks_again(sgc__http *http, CURLcode code)
 {
     if (http->answer.failure->reason != SGC_REASON_NONE)
         return false;
+    if (http->showing && code == CURLE_COULDNT_CONNECT)
+        return http->shown = true;
     if (!http->doubted && is_long_line(http, code))
         return http->doubted = true;
     return !http->fresh && http->requests < 2 && kept_died(http, code);

@@ -482,7 +482,7 @@ static void settle(hub *hub, sgc__handle *handle, CURLcode code)
         hub->lookups.active--;
     }
     if (!sgc__http_end(&handle->http, code)) {
-        transfer->result->retried = true;
+        transfer->result->retried |= !handle->http.showing;
         sgc__answer_free(&handle->http.answer);
         if (request(transfer, true))
             return;
