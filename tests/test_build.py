@@ -1,10 +1,13 @@
-"""What setup.py answers where libcurl is not what we need."""
+"""What setup.py answers where libcurl is not what we need, and which wheels are built of it."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+from platform import machine
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -46,3 +49,33 @@ def test_a_missing_curl_config_names_the_package_that_has_it(tmp_path: Path) -> 
     assert error.startswith("error: curl-config was not found")
     assert "libcurl4-openssl-dev" in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("platform", "systems"),
+    [
+        (
+            "linux",
+            [f"{libc}_{arch}" for libc in ("manylinux", "musllinux") for arch in ("x86_64", "aarch64")],
+        ),
+        ("macos", ["macosx_arm64" if machine() == "aarch64" else f"macosx_{machine()}"]),
+    ],
+)
+def test_cibuildwheel_knows_what_to_build(platform: str, systems: list[str]) -> None:
+    pytest.importorskip("cibuildwheel")
+    told = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "cibuildwheel",
+            "--platform",
+            platform,
+            "--print-build-identifiers",
+            str(ROOT),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    versions = [f"cp3{minor}" for minor in range(10, 15)]
+    assert sorted(told.split()) == sorted(f"{version}-{system}" for version in versions for system in systems)

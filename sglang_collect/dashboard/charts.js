@@ -12,7 +12,7 @@ const CHARTS = {
   requests: { title: "Requests", lines: { running: "running", waiting: "waiting" }, text: count },
   tokens: {
     title: "Tokens per second, of ten seconds",
-    lines: { generation_tokens_per_second: "generated", prompt_tokens_per_second: "of prompts" },
+    lines: { generation_tokens_per_second: "output", prompt_tokens_per_second: "prompt" },
     text: rate,
   },
   cache: { title: "KV cache used", lines: { kv_usage_ratio: "used" }, text: percent, most: 1 },
