@@ -340,6 +340,8 @@ static sgc_endpoint *copy_options(const sgc_endpoint_options *options)
     atomic_init(&made->refs, 1);
     atomic_init(&made->slot, UINT_MAX);
     atomic_init(&made->body, 0);
+    atomic_init(&made->rest, 1);
+    atomic_init(&made->useless, 0);
     made->timeout = options->timeout;
     made->verify = options->verify;
     made->json = options->json;

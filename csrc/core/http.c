@@ -382,6 +382,17 @@ void sgc__http_place(sgc__http *http, sgc__shard *shard)
         curl_easy_setopt(http->easy, CURLOPT_CLOSESOCKETDATA, shard);
 }
 
+/* Room to receive a page about as long as the last in one call, where few are
+ * under way: buffers of many would push each other out of the caches. */
+static long buffer_size(const sgc__shard *shard, size_t hint)
+{
+    enum { LEAST = 16 << 10, MOST = 96 << 10, HEADERS = 1 << 10, FEW = 4 };
+
+    if (shard->active >= FEW || hint + HEADERS < LEAST)
+        return LEAST;
+    return hint + HEADERS < MOST ? (long)(hint + HEADERS) : MOST;
+}
+
 CURLcode sgc__http_begin(sgc__http *http, sgc_failure *failure, long timeout_ms, bool fresh)
 {
     size_t hint = atomic_load_explicit(&http->endpoint->body, memory_order_relaxed);
@@ -395,6 +406,7 @@ CURLcode sgc__http_begin(sgc__http *http, sgc_failure *failure, long timeout_ms,
     http->why[0] = '\0';
     memset(&http->peer, 0, sizeof http->peer);
     SET(code, http->easy, CURLOPT_TIMEOUT_MS, timeout_ms);
+    SET(code, http->easy, CURLOPT_BUFFERSIZE, buffer_size(http->shard, hint));
     if (http->fresh != fresh)
         SET(code, http->easy, CURLOPT_FRESH_CONNECT, fresh ? 1L : 0L);
     if (http->forbidden)

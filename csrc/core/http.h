@@ -25,7 +25,8 @@ struct sgc_endpoint {
     atomic_uint slot;              /* which of a scraper's handles was last set up for it: a guess */
     atomic_size_t body;            /* bytes of its last body */
     _Atomic(sgc__lesson *) lesson; /* what its pages taught; whoever folds one takes it out meanwhile */
-    atomic_bool folded;            /* at least one page was: worth learning the next */
+    atomic_uint rest;              /* pages to be folded before the next that is learned from */
+    atomic_uint useless;           /* lessons in a row that no page has fitted */
     CURLU *url;                    /* parsed once; libcurl copies it and never writes to it */
     struct curl_slist *headers;
     char host[SGC__HOST_SIZE]; /* as libcurl normalised it; IPv6 in brackets */

@@ -4,7 +4,9 @@
  * it stays in the caches. A target keeps to its lesson until a page has other
  * lines; then the last ones that others had are tried before a new one is learned.
  *
- * The first page of a target is not learned from: many programs read but one.
+ * The first page of a target is not learned from: many programs read but one. To
+ * learn costs half as much again as to fold, so that a target whose lessons never
+ * fit is taught more and more seldom, up to every 32nd page.
  */
 #include "lesson.h"
 
@@ -119,6 +121,28 @@ static sgc_status find(const sgc__lessons *lessons, const sgc__lesson *own, cons
     return SGC_OK;
 }
 
+/* Is it time to learn from a page that no lesson fits? */
+static bool is_due(sgc_endpoint *endpoint)
+{
+    enum { MOST_DOUBLINGS = 5 };
+    unsigned rest = atomic_load_explicit(&endpoint->rest, memory_order_relaxed);
+    unsigned useless = atomic_load_explicit(&endpoint->useless, memory_order_relaxed);
+
+    atomic_store_explicit(&endpoint->rest, rest ? rest - 1 : (1u << useless) - 1, memory_order_relaxed);
+    if (!rest && useless < MOST_DOUBLINGS)
+        atomic_store_explicit(&endpoint->useless, useless + 1, memory_order_relaxed);
+    return !rest;
+}
+
+/* A lesson fitted: the next one may be learned at once. */
+static void note_fit(sgc_endpoint *endpoint)
+{
+    if (atomic_load_explicit(&endpoint->useless, memory_order_relaxed) == 0)
+        return;
+    atomic_store_explicit(&endpoint->rest, 0, memory_order_relaxed);
+    atomic_store_explicit(&endpoint->useless, 0, memory_order_relaxed);
+}
+
 /* Reads the page by the endpoint's own lesson, which is consumed, or by the one
  * that takes its place and becomes *next; NULL where none is left. */
 static sgc_status read_page(const sgc__lessons *lessons, sgc_endpoint *endpoint, sgc__lesson *own,
@@ -127,13 +151,15 @@ static sgc_status read_page(const sgc__lessons *lessons, sgc_endpoint *endpoint,
     sgc_status status = own ? read_by(own, r) : SGC_OK;
 
     *next = own;
+    if (status == SGC_OK && !*r->fold) {
+        status = find(lessons, own, r, next);
+        sgc__lesson_free(own);
+    }
+    if (*r->fold)
+        note_fit(endpoint);
     if (status != SGC_OK || *r->fold)
         return status;
-    status = find(lessons, own, r, next);
-    sgc__lesson_free(own);
-    if (status != SGC_OK || *r->fold)
-        return status;
-    if (atomic_exchange(&endpoint->folded, true))
+    if (is_due(endpoint))
         return learn(r, next);
     return sgc_plan_fold(r->plan, r->data, r->len, r->options, r->fold, r->err);
 }

@@ -52,7 +52,7 @@ static inline void sgc__list_move(sgc__link *to, sgc__link *from)
 
 /* One scrape from submission to result. */
 typedef struct sgc__transfer {
-    sgc__link queue;            /* where it waits: incoming, ready, named or done */
+    sgc__link queue;            /* where it waits: incoming, ready, named or done; or among the young */
     sgc__link cancelled;        /* in the list of those to be cancelled, or alone */
     struct sgc__transfer *next; /* in its bucket */
     uint64_t id;
@@ -66,6 +66,12 @@ typedef struct sgc__transfer {
     struct sgc__handle *handle; /* while it is under way */
     bool named;                 /* has to look a name up */
 } sgc__transfer;
+
+/* Of a list by `queue`; NULL where it is empty. */
+static inline sgc__transfer *sgc__first_of(const sgc__link *list)
+{
+    return sgc__list_empty(list) ? NULL : SGC__OF(list->next, sgc__transfer, queue);
+}
 
 enum { SGC__SECOND = 1000000000 };
 

@@ -1,18 +1,13 @@
 /*
  * scrape.c - the one loop that fetches. Scrapes are queued from any thread; one
  * thread at a time drives them, and what it alone touches needs no lock.
- *
- * A process may fork while a scraper has connections. Parent and child would
- * then read each other's answers from shared sockets, so a child that finds the
- * hub of another process leaves it as it is, closed by nobody, and makes its own.
  */
 #define _POSIX_C_SOURCE 200809L
 #define _DARWIN_C_SOURCE 1
 
-#include "handles.h"
+#include "hub.h"
 #include "pool.h"
 
-#include <pthread.h>
 #include <unistd.h>
 
 enum { MILLISECOND = SGC__SECOND / 1000, MOST = 1000000 };
@@ -20,33 +15,14 @@ enum { MILLISECOND = SGC__SECOND / 1000, MOST = 1000000 };
 /* How long finished scrapes are read before transfers and deadlines get a turn. */
 enum { READ_SLICE = 50 * MILLISECOND };
 
-typedef struct hub {
-    pid_t pid;
-    struct hub *next; /* among the forsaken */
-    size_t max_connections;
-    const sgc_guard *guard;
-    sgc__shards shards;
-    atomic_bool driven; /* a thread is inside wait */
-    atomic_bool woken;
-    atomic_size_t pending; /* submitted, result not returned */
+/* A transfer is young for so long, and so many may be at once. Answers of a fleet
+ * that is asked all at once pile up in the kernel, and libcurl's buffers, one for
+ * each that is under way, push each other out of the caches: in waves a scrape
+ * costs a fifth less. A thread reads fewer pages in that time, so that waves hold
+ * up nobody; and who is slow to answer grows old and is in nobody's way. */
+enum { YOUTH = 1 * MILLISECOND, MOST_YOUNG = 32 };
 
-    pthread_mutex_t lock; /* the next five */
-    sgc__link incoming;
-    sgc__link cancelled;
-    sgc__roster roster; /* submitted, not over */
-    uint64_t last_id;
-    bool nudged; /* the driver will look at the lists again */
-
-    /* the driver's */
-    sgc__link ready; /* may begin when there is a connection */
-    sgc__link named; /* ... and a look-up */
-    sgc__link done;  /* over, not returned */
-    size_t active;
-    sgc__heap deadlines;
-    sgc__handles handles;
-    sgc__lookups lookups;
-    sgc__lessons lessons;
-} hub;
+typedef sgc__hub hub;
 
 struct sgc_scraper {
     sgc_scraper_options options;
@@ -59,83 +35,6 @@ static double seconds_between(int64_t from, int64_t to)
 }
 
 /* ---------------------------------------------------------------- one hub */
-
-static sgc__transfer *first_of(const sgc__link *list)
-{
-    return sgc__list_empty(list) ? NULL : SGC__OF(list->next, sgc__transfer, queue);
-}
-
-static void list_free(sgc__link *list)
-{
-    while (!sgc__list_empty(list)) {
-        sgc__transfer *transfer = first_of(list);
-        sgc__list_remove(&transfer->queue);
-        sgc__transfer_free(transfer);
-    }
-}
-
-static void hub_free(hub *hub)
-{
-    if (!hub)
-        return;
-    for (size_t i = 0; i < hub->handles.n; i++) {
-        sgc__handle *handle = hub->handles.items[i];
-        if (handle->transfer) {
-            sgc__shard_remove(&handle->http);
-            sgc__transfer_free(handle->transfer);
-        }
-    }
-    list_free(&hub->incoming);
-    list_free(&hub->ready);
-    list_free(&hub->named);
-    list_free(&hub->done);
-    sgc__handles_free(&hub->handles);
-    sgc__shards_free(&hub->shards);
-    sgc__release(hub->deadlines.items);
-    sgc__release(hub->roster.buckets);
-    sgc__release(hub->lookups.gone);
-    sgc__lessons_free(&hub->lessons);
-    pthread_mutex_destroy(&hub->lock);
-    sgc__release(hub);
-}
-
-static hub *hub_new(const sgc_scraper_options *options)
-{
-    hub *made = sgc__alloc(1, sizeof *made);
-
-    if (!made)
-        return NULL;
-    if (!sgc__lookups_init(&made->lookups, options->max_lookups) ||
-        !sgc__shards_init(&made->shards, options->max_connections)) {
-        sgc__release(made->lookups.gone);
-        sgc__release(made);
-        return NULL;
-    }
-    made->pid = getpid();
-    made->max_connections = options->max_connections;
-    made->guard = options->guard;
-    atomic_init(&made->driven, false);
-    atomic_init(&made->woken, false);
-    atomic_init(&made->pending, 0);
-    pthread_mutex_init(&made->lock, NULL);
-    sgc__list_init(&made->incoming);
-    sgc__list_init(&made->cancelled);
-    sgc__list_init(&made->ready);
-    sgc__list_init(&made->named);
-    sgc__list_init(&made->done);
-    sgc__handles_init(&made->handles, options->max_connections, &made->shards);
-    return made;
-}
-
-/* Hubs of processes that this one was forked from: never touched, but not lost. */
-static _Atomic(hub *) forsaken;
-
-static void hub_forsake(hub *hub)
-{
-    hub->next = atomic_load(&forsaken);
-    while (!atomic_compare_exchange_weak(&forsaken, &hub->next, hub))
-        ;
-}
 
 /* This process's hub, or NULL where it has none yet. */
 static hub *hub_known(sgc_scraper *scraper)
@@ -154,14 +53,14 @@ static hub *hub_of(sgc_scraper *scraper)
 
     if (known->pid == getpid())
         return known;
-    made = hub_new(&scraper->options);
+    made = sgc__hub_new(&scraper->options);
     if (!made)
         return NULL;
     if (atomic_compare_exchange_strong(&scraper->hub, &known, made)) {
-        hub_forsake(known);
+        sgc__hub_forsake(known);
         return made;
     }
-    hub_free(made);
+    sgc__hub_free(made);
     return known;
 }
 
@@ -183,7 +82,7 @@ sgc_status sgc_scraper_new(const sgc_scraper_options *options, sgc_scraper **scr
     if (options->max_connections - 1 >= MOST || options->max_lookups - 1 >= MOST)
         return sgc__fail_argument(err, "expected 1 to 1000000 connections and look-ups", SGC__STR(""));
     made = sgc__http_init() ? sgc__alloc(1, sizeof *made) : NULL;
-    hub = made ? hub_new(options) : NULL;
+    hub = made ? sgc__hub_new(options) : NULL;
     if (!hub) {
         sgc__release(made);
         return sgc__fail_memory(err);
@@ -320,6 +219,19 @@ static void remember(hub *hub, sgc__handle *handle, bool whole, int64_t now)
         handle->warm_until = connection;
 }
 
+/* It is young no longer, if it was. */
+static void outgrow(hub *hub, sgc__transfer *transfer)
+{
+    hub->n_young -= !sgc__list_empty(&transfer->queue);
+    sgc__list_remove(&transfer->queue);
+}
+
+static void outgrow_all(hub *hub, int64_t now)
+{
+    while (hub->n_young && sgc__first_of(&hub->young)->began + YOUTH <= now)
+        outgrow(hub, sgc__first_of(&hub->young));
+}
+
 /* Takes a transfer off libcurl; its failure, or its whole answer, is there. */
 static void finish(hub *hub, sgc__transfer *transfer, bool whole)
 {
@@ -333,6 +245,7 @@ static void finish(hub *hub, sgc__transfer *transfer, bool whole)
     sgc__handles_give(&hub->handles, handle);
     transfer->handle = NULL;
     hub->active--;
+    outgrow(hub, transfer);
     conclude(hub, transfer);
 }
 
@@ -388,6 +301,8 @@ static void start(hub *hub, sgc__transfer *transfer)
     hub->lookups.active += transfer->named;
     transfer->handle = handle;
     hub->active++;
+    sgc__list_push(&hub->young, &transfer->queue);
+    hub->n_young++;
     if (!request(transfer, false)) {
         sgc__failure_memory(&transfer->result->failure);
         finish(hub, transfer, false);
@@ -397,9 +312,10 @@ static void start(hub *hub, sgc__transfer *transfer)
 /* Starts what may start, the oldest first. */
 static void start_all(hub *hub, int64_t now)
 {
-    while (hub->active < hub->max_connections) {
-        sgc__transfer *next = first_of(&hub->ready);
-        sgc__transfer *named = first_of(&hub->named);
+    outgrow_all(hub, now);
+    while (hub->active < hub->max_connections && hub->n_young < MOST_YOUNG) {
+        sgc__transfer *next = sgc__first_of(&hub->ready);
+        sgc__transfer *named = sgc__first_of(&hub->named);
         if (named && (!next || named->id < next->id) && sgc__lookups_free_one(&hub->lookups, now))
             next = named;
         if (!next)
@@ -444,7 +360,7 @@ static void admit_all(hub *hub, int64_t now)
     sgc__list_move(&incoming, &hub->incoming);
     hub->nudged = false;
     pthread_mutex_unlock(&hub->lock);
-    while ((transfer = first_of(&incoming))) {
+    while ((transfer = sgc__first_of(&incoming))) {
         sgc__list_remove(&transfer->queue);
         admit(hub, transfer, now);
     }
@@ -556,6 +472,18 @@ static void expire_all(hub *hub, int64_t now)
     }
 }
 
+/* When one that waits may start though none ends; INT64_MAX. */
+static int64_t next_start(const hub *hub)
+{
+    bool named = !sgc__list_empty(&hub->named);
+
+    if (hub->active >= hub->max_connections || (!named && sgc__list_empty(&hub->ready)))
+        return INT64_MAX;
+    if (hub->n_young >= MOST_YOUNG)
+        return sgc__first_of(&hub->young)->began + YOUTH;
+    return named ? sgc__lookups_next(&hub->lookups) : INT64_MAX;
+}
+
 /* Milliseconds to sleep at most, rounded up so as not to wake too early. */
 static int sleep_ms(const hub *hub, int64_t now, int64_t until)
 {
@@ -563,9 +491,8 @@ static int sleep_ms(const hub *hub, int64_t now, int64_t until)
         until = hub->deadlines.items[0]->deadline;
     if (sgc__shards_due(&hub->shards) < until)
         until = sgc__shards_due(&hub->shards);
-    if (hub->active < hub->max_connections && !sgc__list_empty(&hub->named) &&
-        sgc__lookups_next(&hub->lookups) < until)
-        until = sgc__lookups_next(&hub->lookups);
+    if (next_start(hub) < until)
+        until = next_start(hub);
     if (until <= now)
         return 0;
     return until - now < INT64_C(3600) * SGC__SECOND ? (int)((until - now + MILLISECOND - 1) / MILLISECOND)
@@ -604,7 +531,7 @@ static size_t return_results(hub *hub, sgc_result **results, size_t cap)
     size_t n = 0;
 
     while (n < cap && !sgc__list_empty(&hub->done)) {
-        sgc__transfer *transfer = first_of(&hub->done);
+        sgc__transfer *transfer = sgc__first_of(&hub->done);
         sgc__list_remove(&transfer->queue);
         results[n++] = transfer->result;
         transfer->result = NULL;
@@ -655,9 +582,9 @@ void sgc_scraper_free(sgc_scraper *scraper)
         return;
     hub = hub_known(scraper);
     if (!hub)
-        hub_forsake(atomic_load(&scraper->hub));
+        sgc__hub_forsake(atomic_load(&scraper->hub));
     sgc__pipe_block(&mask);
-    hub_free(hub);
+    sgc__hub_free(hub);
     sgc__pipe_unblock(&mask);
     sgc__pool_close();
     sgc_guard_free(scraper->options.guard);

@@ -151,6 +151,40 @@ static void a_page_of_other_lines_changes_nothing_for_the_others(void)
     sgc_plan_free(plan);
 }
 
+/* How many of so many pages were learned from; `alike`: they have the same lines. */
+static int lessons_of(sgc__lessons *lessons, sgc_endpoint *endpoint, sgc_plan *plan, int pages, bool alike)
+{
+    sgc__lesson *last = atomic_load(&endpoint->lesson);
+    int learned = 0;
+
+    for (int i = 0; i < pages; i++) {
+        char model[20];
+        snprintf(model, sizeof model, "model %d", alike ? -1 : i);
+        CHECK(model_read(lessons, endpoint, plan, model, i, ""));
+        sgc__lesson *now = atomic_load(&endpoint->lesson);
+        learned += now && now != last;
+        last = now;
+    }
+    return learned;
+}
+
+static void a_target_whose_lines_always_change_is_taught_seldom(void)
+{
+    enum { PAGES = 320, SELDOM = 32 };
+    sgc__lessons lessons = {{NULL}};
+    sgc_endpoint *endpoint = endpoint_make();
+    sgc_plan *plan = plan_make();
+    int changing = lessons_of(&lessons, endpoint, plan, PAGES, false);
+    int steady = lessons_of(&lessons, endpoint, plan, SELDOM + 1, true);
+
+    CHECK_MSG(changing >= PAGES / SELDOM && changing <= PAGES / SELDOM + 5, "%d", changing);
+    CHECK_MSG(steady == 1, "%d", steady);
+    CHECK(lessons_of(&lessons, endpoint, plan, 1, false) == 1); /* it has been of use: the next at once */
+    sgc_endpoint_free(endpoint);
+    sgc__lessons_free(&lessons);
+    sgc_plan_free(plan);
+}
+
 static void a_lesson_serves_the_plan_it_was_learned_for_alone(void)
 {
     sgc__lessons lessons = {{NULL}};
@@ -246,6 +280,7 @@ int main(void)
     CHECK(sgc__http_init());
     targets_of_the_same_lines_share_what_they_teach();
     a_page_of_other_lines_changes_nothing_for_the_others();
+    a_target_whose_lines_always_change_is_taught_seldom();
     a_lesson_serves_the_plan_it_was_learned_for_alone();
     two_threads_that_share_a_lesson_do_not_mix_their_numbers();
     every_allocation_failure_is_survived();

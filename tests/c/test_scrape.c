@@ -513,6 +513,26 @@ static void many_scrapes_share_few_connections_and_mix_nothing_up(void)
     sgc_scraper_free(scraper);
 }
 
+/* More of them than begin in one wave. */
+static void silent_targets_hold_up_nobody_that_comes_after_them(void)
+{
+    enum { MANY = 200 };
+    sgc_scraper *scraper = scraper_of(MANY + 1);
+    sgc_endpoint *silent = endpoint_of("/silent", 600), *page = endpoint_of("/page", 600);
+    sgc_result *result;
+    uint64_t id;
+
+    for (int i = 0; i < MANY; i++)
+        CHECK(sgc_scraper_submit(scraper, silent, NULL, &id, NULL) == SGC_OK);
+    CHECK(sgc_scraper_submit(scraper, page, NULL, &id, NULL) == SGC_OK);
+    result = wait_one(scraper);
+    CHECK(is_good(result) && result->id == id);
+    sgc_result_free(result);
+    sgc_endpoint_free(silent);
+    sgc_endpoint_free(page);
+    sgc_scraper_free(scraper);
+}
+
 static void a_scrape_that_waits_for_a_connection_waits_inside_its_deadline(void)
 {
     sgc_scraper *scraper = scraper_of(1);
@@ -1132,6 +1152,7 @@ int main(void)
     several_kept_connections_that_died_cost_two_requests_at_most();
     bytes_that_nobody_asked_for_do_not_become_the_next_page();
     many_scrapes_share_few_connections_and_mix_nothing_up();
+    silent_targets_hold_up_nobody_that_comes_after_them();
     a_scrape_that_waits_for_a_connection_waits_inside_its_deadline();
     waiting_ends_with_its_time_or_at_once_where_nothing_is_pending();
     another_thread_can_cancel_one_scrape_or_all();
