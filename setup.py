@@ -18,9 +18,14 @@ from glob import glob
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import PlatformError
+from setuptools.errors import CompileError, LinkError, PlatformError
 
 OLDEST_LIBCURL = (7, 88)
+
+NEEDS = (
+    "sglang-collect needs a C compiler, Python's headers, and the development files of zlib and of "
+    "libcurl 7.88 or newer (Debian and Ubuntu: apt-get install gcc libc6-dev python3-dev libcurl4-openssl-dev zlib1g-dev)"
+)
 
 COMPILE = ["-std=c11", "-pthread", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra"]
 FLAVOURS = {
@@ -46,10 +51,7 @@ def curl_flags() -> tuple[list[str], list[str]]:
     """The flags to compile and to link with libcurl, or an error that says what to install."""
     command = os.environ.get("CURL_CONFIG") or shutil.which("curl-config")
     if not command:
-        raise PlatformError(
-            "curl-config was not found: sglang-collect needs the development files of libcurl 7.88 or newer "
-            "(Debian and Ubuntu: apt-get install libcurl4-openssl-dev zlib1g-dev)"
-        )
+        raise PlatformError(f"curl-config was not found: {NEEDS}")
 
     def ask(option: str) -> str:
         try:
@@ -81,7 +83,10 @@ class BuildCore(build_ext):
         for extension in self.extensions:
             extension.extra_compile_args = [*COMPILE, *FLAVOURS[flavour], *werror, *cflags]
             extension.extra_link_args = ["-pthread", *HIDE, *LINK.get(flavour, []), *libs, "-lz"]
-        super().build_extensions()
+        try:
+            super().build_extensions()
+        except (CompileError, LinkError) as error:
+            raise PlatformError(f"{error}\n{NEEDS}") from error
 
 
 setup(

@@ -436,7 +436,8 @@ class SGLangMetricsSnapshot(Model):
 
         def __repr_args__(self) -> Any:
             _ = self.absent
-            return super().__repr_args__()
+            shown = dict(super().__repr_args__())
+            return [(name, shown[name]) for name in type(self).model_fields if name in shown]
 
     def _complete(self) -> Self:
         """Makes everything that is made late."""

@@ -1,4 +1,4 @@
-"""What setup.py answers where libcurl is not what we need, and which wheels are built of it."""
+"""What setup.py answers where what it needs is not there, and which wheels are built of it."""
 
 from __future__ import annotations
 
@@ -49,6 +49,12 @@ def test_a_missing_curl_config_names_the_package_that_has_it(tmp_path: Path) -> 
     assert error.startswith("error: curl-config was not found")
     assert "libcurl4-openssl-dev" in error
     assert error.count("\n") == 1
+
+
+def test_a_compiler_that_fails_is_told_with_all_that_is_needed(tmp_path: Path) -> None:
+    error = build_with_curl_config(tmp_path, "libcurl 7.88.1")  # nothing else is in its PATH
+    assert "sglang-collect needs a C compiler" in error.splitlines()[-1]
+    assert "libcurl4-openssl-dev zlib1g-dev" in error
 
 
 @pytest.mark.parametrize(

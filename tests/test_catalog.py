@@ -512,6 +512,16 @@ def test_a_release_that_shows_one_rank_says_so() -> None:
     assert read(oldest).notes == []
 
 
+def test_a_hit_rate_that_is_of_one_batch_is_told() -> None:
+    gauge = 'sglang:cache_hit_rate{model_name="m"} 0.25\n'
+    gaps = 'sglang:inter_token_latency_seconds_count{model_name="m"} 3\n'
+    typed = "# TYPE sglang:inter_token_latency_seconds histogram\n" + gaps + gaps.replace("count", "sum")
+    of_a_batch, cumulative = read(gauge + typed), read(gauge)
+    assert [note.split(":")[0] for note in of_a_batch.notes] == ["hit rate of one batch"]
+    assert of_a_batch.cache_metrics.cache_hit_rate == cumulative.cache_metrics.cache_hit_rate == 0.25
+    assert cumulative.notes == []
+
+
 def test_merged_counters_of_several_ranks_are_told() -> None:
     evicted = 'sglang:evicted_tokens_total{cache_type="RadixCache"} 12\n'
     one = f'sglang:num_running_reqs{{{ALL},tp_rank="0"}} 3\n' + evicted

@@ -368,6 +368,14 @@ def test_a_snapshot_shows_the_numbers_of_the_plan() -> None:
     assert "input_tokens=" in repr(read())
 
 
+def test_a_snapshot_shows_its_fields_in_one_order_whatever_was_read_before() -> None:
+    snapshot = read()
+    _ = snapshot.ranks, snapshot.notes
+    text = repr(snapshot)
+    order = ["timestamp=", "instance_id=", "request_metrics=", "absent=", "notes=", "ranks="]
+    assert sorted(order, key=text.index) == order
+
+
 def test_the_page_is_let_go_once_its_samples_are_read() -> None:
     snapshot = read()
     twin = copy.copy(snapshot)

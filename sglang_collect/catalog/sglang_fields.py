@@ -142,11 +142,16 @@ def hit_ratio(reading: Reading) -> float | None:
 
 
 def _cache_hit_rate(reading: Reading) -> float | None:
-    """The ratio by counters; the gauge of a server without engine_type, where it is of all requests."""
+    """The ratio by counters, else by the gauge."""
     ratio = hit_ratio(reading)
-    if ratio is None and reading.labels("model_name") and not reading.labels("engine_type"):
-        ratio = reading.number("cache_hit_rate")
-    return ratio
+    return ratio if ratio is not None else _hit_rate_gauge(reading)
+
+
+def _hit_rate_gauge(reading: Reading) -> float | None:
+    """The gauge of a server without engine_type; with one, it is of a batch."""
+    if reading.labels("engine_type") or not reading.labels("model_name"):
+        return None
+    return reading.number("cache_hit_rate")
 
 
 def _held_tokens(reading: Reading) -> float | None:
@@ -300,8 +305,9 @@ FIELDS = (
           _cache_hit_rate, own="cache_hit_rate", unit="ratio",
           how="over the server's life, of the first counters that have moved: modes *_hit over all modes "
               "(v0.5.18); prefill_cache over prefill_cache + prefill_compute (v0.5.7); cached_tokens_total / "
-              "prompt_tokens_total (v0.4.3.post4); the gauge up to v0.4.3.post2, where it is of all requests",
-          absent="v0.4.3.post3, whose gauge is of one batch; or no prompt yet"),
+              "prompt_tokens_total (v0.4.3.post4); before that the gauge, of all requests, or in "
+              "v0.4.3.post3 of the last batch, which notes says",
+          absent="no prompt yet"),
     Field("cache_metrics.cache_memory_usage_bytes",
           ("kv_cache_memory_usage_gb", "kv_used_tokens", "kv_evictable_tokens", "max_total_num_tokens"),
           _cache_memory, own="cache_memory_usage_bytes", unit="bytes",
@@ -452,6 +458,11 @@ def notes(reading: Reading) -> list[str]:
         found.append(
             "one rank shown: this release does not label its ranks, so with data parallelism running, "
             "waiting, throughput and cache use are those of one group, whichever reported last"
+        )
+    if _is_recent(reading) and _hit_rate_gauge(reading) is not None and hit_ratio(reading) is None:
+        found.append(
+            "hit rate of one batch: this release does not count cached tokens, so cache_hit_rate is that of "
+            "the last prefill batch"
         )
     merged = [metric for view, metric in _MERGED.items() if reading.has(view)]
     if merged and any(len(reading.labels(label)) > 1 for label in ("dp_rank", "pp_rank", "tp_rank")):
