@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from fastapi.testclient import TestClient
+    from servers import Server
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -70,3 +72,29 @@ def client() -> Iterator[TestClient]:
 
     with TestClient(create_app(RouterSettings(allow=["127.0.0.1/32:1-65535"]))) as client:
         yield client
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server of pages whose one number is the last part of the path."""
+    from fleets import echo
+    from servers import serving
+
+    with serving(echo) as server:
+        yield server
+
+
+@pytest.fixture
+def silent() -> Iterator[Server]:
+    """A server that takes requests and never answers."""
+    from servers import serving, silence
+
+    with serving(silence) as server:
+        yield server
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What the package logs, from INFO on."""
+    caplog.set_level(logging.INFO, "sglang_collect")
+    return caplog

@@ -1,4 +1,4 @@
-"""What tests of fleets share: pages with one number, targets, and the parts of a result."""
+"""What tests of collectors and fleets share: pages with one number, targets, and the parts of a result."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from servers import Request, Server, answer, unused_port
 
 import sglang_collect as sc
+from sglang_collect import _core
 
 PAGE = answer("sglang:num_requests_running 4\n")
 
 
 def echo(request: Request, connection: socket.socket) -> bytes:
     """A page whose one number is the last part of the path."""
-    return answer(f"sglang:num_requests_running {request.path.rpartition('/')[2]}\n")
+    number = request.path.partition("?")[0].rpartition("/")[2]
+    return answer(f"sglang:num_requests_running {number}\n")
 
 
 def targets(server: Server, n: int) -> list[sc.Target]:
@@ -42,6 +45,24 @@ def names(results: list[sc.ScrapeResult]) -> list[str]:
 def dead() -> str:
     """An endpoint that refuses connections."""
     return f"http://127.0.0.1:{unused_port()}/metrics"
+
+
+def fail_once(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+    """The next scraper fails in its first wait for something; those after it do not."""
+
+    class Failing:
+        def __init__(self, **options: Any) -> None:
+            self._scraper = real(**options)
+
+        def wait(self, *args: Any) -> list[Any]:
+            monkeypatch.setattr(_core, "Scraper", real)
+            raise error
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._scraper, name)
+
+    real = _core.Scraper
+    monkeypatch.setattr(_core, "Scraper", Failing)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleets import PAGE, counting, dead, echo, finished, reason, targets
+from fleets import PAGE, counting, dead, finished, reason, targets
 from servers import Server, answer, eventually, serving, silence
 
 import sglang_collect as sc
@@ -20,18 +20,6 @@ from sglang_collect.groups import NATIVE_GROUPS, PLAN_GROUPS
 from sglang_collect.models import reading_of
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving(echo) as server:
-        yield server
-
-
-@pytest.fixture
-def silent() -> Iterator[Server]:
-    with serving(silence) as server:
-        yield server
 
 
 # ------------------------------------------------------------- several nodes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import re
 import socket
 import threading
@@ -19,7 +18,7 @@ import starlette.requests
 from apps import running
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.testclient import TestClient
-from servers import Request, Server, answer, eventually, serving, silence, unused_port
+from servers import Request, Server, answer, eventually, serving, unused_port
 
 from sglang_collect import _answers, _core, _requests, api
 from sglang_collect.api import HOP_HEADER, Instance, RouterSettings, create_app, create_router
@@ -35,18 +34,6 @@ METRICS = "/api/v1/metrics/sglang/x"
 def server() -> Iterator[Server]:
     with serving(answer(PAGE)) as server:
         yield server
-
-
-@pytest.fixture
-def silent() -> Iterator[Server]:
-    with serving(silence) as server:
-        yield server
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    caplog.set_level(logging.INFO, "sglang_collect")
-    return caplog
 
 
 @contextmanager

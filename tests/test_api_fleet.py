@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 import subprocess
 import time
@@ -17,7 +16,7 @@ import pytest
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.testclient import TestClient
 from fleets import counting, dead, echo, finished
-from servers import Request, Server, answer, eventually, serving, silence, unused_port
+from servers import Request, Server, answer, eventually, serving, unused_port
 
 import sglang_collect as sc
 from sglang_collect._answers import FleetState, FleetWriter, LastMetrics, TargetState
@@ -27,24 +26,6 @@ LOOPBACK = ["127.0.0.1/32:1-65535"]
 BATCH = "/api/v1/collect/sglang/batch"
 FLEET = "/api/v1/fleet"
 METRICS = "/api/v1/metrics"
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving(echo) as server:
-        yield server
-
-
-@pytest.fixture
-def silent() -> Iterator[Server]:
-    with serving(silence) as server:
-        yield server
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    caplog.set_level(logging.INFO, "sglang_collect")
-    return caplog
 
 
 @contextmanager

@@ -13,35 +13,16 @@ import textwrap
 import threading
 import time
 import weakref
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from servers import Request, Server, answer, eventually, serving, silence, unused_port
+from fleets import fail_once
+from servers import Request, Server, answer, eventually, serving, unused_port
 
 import sglang_collect as sc
 from sglang_collect import collector as module
 from sglang_collect.collector import _Driver, _Loop
 
 PAGE = answer("sglang:num_requests_running 4\n")
-
-
-def echo(request: Request, connection: socket.socket) -> bytes:
-    """A page whose one number is the last part of the path."""
-    number = request.path.partition("?")[0].rpartition("/")[2]
-    return answer(f"sglang:num_requests_running {number}\n")
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving(echo) as server:
-        yield server
-
-
-@pytest.fixture
-def silent() -> Iterator[Server]:
-    with serving(silence) as server:
-        yield server
 
 
 async def running(collector: sc.SGLangCollector, url: str) -> int:
@@ -330,21 +311,7 @@ async def test_an_endpoint_that_is_no_url_is_refused(server: Server) -> None:
 async def test_a_thread_that_fails_ends_everything_and_the_next_collect_works(
     server: Server, silent: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Failing:
-        """A scraper whose first wait with something under way fails."""
-
-        def __init__(self, **options: Any) -> None:
-            self._scraper = real(**options)
-
-        def wait(self, *args: Any) -> list[Any]:
-            monkeypatch.setattr(module._core, "Scraper", real)
-            raise MemoryError
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._scraper, name)
-
-    real = module._core.Scraper
-    monkeypatch.setattr(module._core, "Scraper", Failing)
+    fail_once(monkeypatch, MemoryError)
     async with sc.SGLangCollector() as collector:
         with pytest.raises(MemoryError):
             await running(collector, silent.url)

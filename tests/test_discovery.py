@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import gc
 import json
-import logging
 import socket
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fleets import dead, echo, names
+from fleets import dead, names
 from servers import Server, answer, eventually, serving, silence
 
 import sglang_collect as sc
 from sglang_collect.discovery import Discovery, DnsSD, FileSD, HttpSD, targets_of
 
 SOON = 0.03  # seconds from one look to the next
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving(echo) as server:
-        yield server
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    caplog.set_level(logging.INFO, "sglang_collect")
-    return caplog
 
 
 def group(*addresses: str, **labels: str) -> dict[str, Any]:

@@ -11,29 +11,28 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 from unittest.mock import patch
 
 import pytest
-from fleets import PAGE, counting, dead, echo, finished, names, python, reason, running, soon, targets
-from servers import Request, Server, answer, eventually, serving, silence
+from fleets import (
+    PAGE,
+    counting,
+    dead,
+    echo,
+    fail_once,
+    finished,
+    names,
+    python,
+    reason,
+    running,
+    soon,
+    targets,
+)
+from servers import Request, Server, answer, eventually, serving
 
 import sglang_collect as sc
 from sglang_collect import _core
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving(echo) as server:
-        yield server
-
-
-@pytest.fixture
-def silent() -> Iterator[Server]:
-    with serving(silence) as server:
-        yield server
-
 
 _others: set[threading.Thread] = set()
 
@@ -305,23 +304,7 @@ async def test_a_sweep_that_is_given_up_goes_on_for_the_other(silent: Server) ->
 def test_a_thread_that_fails_is_an_error_of_its_targets(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sglang_collect import collector
-
-    class Failing:
-        """A scraper whose first wait fails."""
-
-        def __init__(self, **options: Any) -> None:
-            self._scraper = real(**options)
-
-        def wait(self, *args: Any) -> list[Any]:
-            monkeypatch.setattr(collector._core, "Scraper", real)
-            raise OverflowError
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._scraper, name)
-
-    real = collector._core.Scraper
-    monkeypatch.setattr(collector._core, "Scraper", Failing)
+    fail_once(monkeypatch, OverflowError)
     with sc.Fleet(targets(server, 1)) as fleet:
         (result,) = fleet.scrape()
         assert isinstance(result.error, OverflowError)

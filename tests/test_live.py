@@ -21,7 +21,7 @@ from unittest.mock import patch
 import pytest
 from apps import EVENTS, Events, following, lasting_port, running
 from fastapi import Depends, HTTPException, Request
-from fleets import counting, dead, echo, finished
+from fleets import counting, dead, finished
 from servers import Server, answer, eventually, serving
 
 import sglang_collect as sc
@@ -49,12 +49,6 @@ ABSENT_ROW = {
     "time_to_first_token": [None, None],
     "inter_token": [None, None],
 }
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving(echo) as server:
-        yield server
 
 
 @contextmanager

@@ -7,29 +7,15 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from fleets import PAGE, echo, names, reason, running, soon, targets
-from servers import Request, Server, answer, eventually, serving, silence
+from servers import Request, Server, answer, eventually, serving
 
 import sglang_collect as sc
 from sglang_collect import watch as module
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving(echo) as server:
-        yield server
-
-
-@pytest.fixture
-def silent() -> Iterator[Server]:
-    with serving(silence) as server:
-        yield server
-
 
 # ---------------------------------------------------------------------- watch
 
