@@ -278,8 +278,8 @@ ADVICE = {
     "host_not_allowed": "The host is in no entry of `Guard` or `RouterSettings.allow`.",
     "port_not_allowed": "The host is allowed, this port is not: an entry without ports allows 30000 to "
     "30099.",
-    "address_not_allowed": "The host leads to an address that is not allowed, if only beside others. `*` leaves out link-local "
-    "addresses and cloud metadata among others: those need an entry of their own.",
+    "address_not_allowed": "The host leads to an address that is not allowed, if only beside others. `*` "
+    "leaves out link-local addresses and cloud metadata among others: those need an entry of their own.",
     "not_exposition": "Something else answered: a proxy's page, an API. Is it the `/metrics` path?",
     "malformed": "`error.line`, `.column` and `.excerpt` show where; see [Formats](formats.md).",
     "limit_exceeded": "`error.limit` and `.allowed` say which of `Limits`; raise it where the page is "
