@@ -315,13 +315,20 @@ class Plan:
 
     prefixes: spellings tried before every name, in order ('' for none).
     extracts: mapping of names, as the fold will know them, to Extract.
+    formulas: mapping of further names to numbers made of extracts, each a tuple of
+        steps: (("number", "a"), ("number", "b"), ("ratio",)).
 
     Raises TypeError and ValueError. Immutable.
     """
-    def __new__(cls, prefixes: Sequence[str], extracts: Mapping[str, Extract]) -> Self: ...
+    def __new__(
+        cls,
+        prefixes: Sequence[str],
+        extracts: Mapping[str, Extract],
+        formulas: Mapping[str, tuple[tuple[Any, ...], ...]] = {},
+    ) -> Self: ...
     @property
     def names(self) -> tuple[str, ...]:
-        """tuple[str, ...]: names of the extracts, in order."""
+        """tuple[str, ...]: names of the extracts and the formulas, in order."""
     def fold(
         self,
         data: Buffer | str | Page,
@@ -339,11 +346,12 @@ class Plan:
 
 @final
 class Fold(Mapping[str, Any]):
-    """What a Plan found on one page: a mapping of the names of its extracts.
+    """What a Plan found on one page: a mapping of the names of its extracts and formulas.
 
     Each slot is a float, a Histogram, a dict of either (with `by`), or None where
     the page has no such series or their values make no number; see reason().
-    Values are made when first asked for. Unknown names raise KeyError.
+    A formula is a float or None, and has no series. Values are made when first
+    asked for. Unknown names raise KeyError.
     """
 
     @property

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import functools
 import logging
-from operator import itemgetter
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from . import _core
-from .catalog import Field, Reading, histogram_slot, own_slot, sglang, sglang_fields
+from .catalog import Field, Reading, histogram_slot, sglang, sglang_fields
+from .catalog.formula import formula_of
 from .groups import NATIVE_GROUPS, PLAN_GROUPS, QUANTILES, Distribution, SGLangRank
 
 __all__ = ["group_numbers", "native_numbers", "plan_numbers", "plan_record"]
@@ -26,8 +26,12 @@ _METRICS = {metric.name: metric for metric in sglang.READ}
 _FIELDS = {field.name: field for field in sglang_fields.FIELDS}
 
 
-def _slot(field: Field) -> str:
-    """The slot of a field's first metric."""
+def _place(field: Field) -> str | None:
+    """Where in a fold the field is; None where Python makes it."""
+    if formula_of(field) is not None:
+        return field.name
+    if field.read is not None:
+        return None
     metric = _METRICS[field.metrics[0]]
     histogram = set(metric.types) <= {"histogram", "summary"}
     return histogram_slot(metric.name) if histogram else metric.name
@@ -38,17 +42,15 @@ def _is_whole(info: FieldInfo) -> bool:
 
 
 class _Group:
-    """How a group is read, in the order of its model; names of the plan's own left aside."""
+    """How a group is read, in the order of its model."""
 
     def __init__(self, name: str, model: type[BaseModel]) -> None:
         infos = model.model_fields
         fields = {key: _FIELDS[f"{name}.{key}"] for key in infos}
-        self._computed = [(key, field.read) for key, field in fields.items() if field.read is not None]
-        self._stored = tuple(
-            (key, None if field.read else _slot(field), _is_whole(infos[key]))
-            for key, field in fields.items()
-        )
-        self._as_numbers = tuple((key, key, _is_whole(infos[key])) for key, _ in self._computed)
+        computed = {key: field.read for key, field in fields.items() if _place(field) is None}
+        self._computed = [(key, read) for key, read in computed.items() if read is not None]
+        self._stored = tuple((key, _place(field), _is_whole(infos[key])) for key, field in fields.items())
+        self._as_numbers = tuple((key, key, _is_whole(infos[key])) for key in computed)
         self._distributions = [key for key, info in infos.items() if info.annotation == Distribution | None]
 
     def numbers(self, reading: Reading) -> dict[str, Any]:
@@ -62,14 +64,6 @@ class _Group:
         return numbers
 
 
-def _own_fields(group: str, model: type[BaseModel]) -> tuple[tuple[str, str, bool], ...]:
-    """The fields of a group of the plan under names of their own, as ``_core.pick`` takes them."""
-    return tuple(
-        (key, own_slot(_FIELDS[f"{group}.{key}"].own), _is_whole(info))
-        for key, info in model.model_fields.items()
-    )
-
-
 # -------------------------------------------------------- groups of the plan
 
 
@@ -79,26 +73,18 @@ def _say_out_of_range(field: str) -> None:
 
 
 _PLAN = {group: _Group(group, model) for group, model in PLAN_GROUPS.items()}
-_OWN = {group: _own_fields(group, model) for group, model in PLAN_GROUPS.items()}
-_own_values = itemgetter(*(slot for fields in _OWN.values() for _, slot, _ in fields))
 
 
 def plan_numbers(fold: _core.Fold) -> tuple[dict[str, dict[str, float | int]], list[str]]:
     """The values of the plan's groups, and the names of the fields that the page has no source for."""
     reading = Reading(fold)
-    shown = any(value is not None for value in _own_values(fold))
     values, absent = {}, []
     for group, fields in _PLAN.items():
         numbers = fields.numbers(reading)
-        if shown:
-            own = _core.pick(_OWN[group], fold)
-            numbers = {
-                key: own[key] if fold[slot] is not None else numbers[key] for key, slot, _ in _OWN[group]
-            }
         if None in numbers.values():
             missing = [f"{group}.{key}" for key, number in numbers.items() if number is None]
             for name in missing:
-                if _FIELDS[name].value(reading) is not None:
+                if fold[name] is not None:
                     _say_out_of_range(name)
             absent += missing
             numbers = {key: number for key, number in numbers.items() if number is not None}

@@ -10,7 +10,7 @@ import json
 import math
 from array import array
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,7 +35,7 @@ _RATE_OVER = 10.0  # seconds
 _IN_ROWS = ("time_to_first_token", "inter_token")
 _QUANTILES = {"p50": 0.5, "p95": 0.95}
 
-_COUNTERS = {
+_COUNTERS: Mapping[str, Callable[[Reading], float | None]] = {
     "requests_per_second": sglang_fields.finished_requests,
     "prompt_tokens_per_second": sglang_fields.prompt_tokens,
     "generation_tokens_per_second": sglang_fields.generation_tokens,

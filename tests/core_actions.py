@@ -36,6 +36,7 @@ PLAN = Plan(
         "h": Extract(["h"], kind="histogram"),
         "by": Extract(["h"], kind="histogram", by="k"),
     },
+    {"f": (("number", "a"), ("count", "h"), ("sum", 2))},
 )
 
 

@@ -204,9 +204,14 @@ PyObject *core_histogram_new(core_state *state, const sgc_hist *hist);
 typedef struct PlanObject {
     PyObject ob_base;
     sgc_plan *plan;
-    PyObject *names; /* tuple of str */
+    PyObject *names; /* tuple of str: of extracts, then of formulas */
     PyObject *slots; /* dict: name to its index */
+    size_t n_formulas;
+    sgc_formula **formulas;
 } PlanObject;
+
+/* formula.c: from (step, ...) tuples over the slots of a plan. */
+sgc_formula *core_formula_new(core_state *state, PyObject *slots, PyObject *steps);
 
 /* An Extract as the core takes it; its text lives as long as the object. */
 typedef struct core_extract {

@@ -2,7 +2,7 @@
  * plan.c - what to read from a page, and what was read:
  *
  *     class Plan:
- *         def __init__(prefixes, extracts)
+ *         def __init__(prefixes, extracts, formulas={})
  *         names: tuple[str, ...]
  *         def fold(data, /, *, format="text", strict=False, limits=None) -> Fold
  *
@@ -62,35 +62,95 @@ static sgc_plan *plan_begin(core_state *state, PyObject *prefixes)
     return plan;
 }
 
+/* Names of the extracts, then of the formulas. */
+static int plan_names_begin(PlanObject *self, Py_ssize_t n)
+{
+    return (self->names = PyTuple_New(n)) && (self->slots = PyDict_New()) ? 0 : -1;
+}
+
 static int plan_fill(core_state *state, PlanObject *self, PyObject *extracts)
 {
-    PyObject *items = core_items(extracts, "extracts");
-    Py_ssize_t n = items ? PyList_GET_SIZE(items) : 0;
-    int done = -1;
-    if (items && (self->names = PyTuple_New(n)) && (self->slots = PyDict_New()))
-        done = 0;
-    for (Py_ssize_t i = 0; done == 0 && i < n; i++) {
-        PyObject *item = PyList_GET_ITEM(items, i), *key, *value;
-        done = PyArg_ParseTuple(item, "OO", &key, &value) ? plan_add(state, self, i, key, value) : -1;
+    int done = 0;
+    for (Py_ssize_t i = 0; done == 0 && i < PyList_GET_SIZE(extracts); i++) {
+        PyObject *key, *value;
+        done = PyArg_ParseTuple(PyList_GET_ITEM(extracts, i), "OO", &key, &value)
+                   ? plan_add(state, self, i, key, value)
+                   : -1;
     }
-    Py_XDECREF(items);
+    return done;
+}
+
+/* Adds the name of a formula, which comes behind all slots. */
+static int formula_name(PlanObject *self, Py_ssize_t index, PyObject *key)
+{
+    PyObject *name = core_exact(key, "the name of a formula");
+    if (!name)
+        return -1;
+    PyTuple_SET_ITEM(self->names, index, name);
+    int known = PyDict_Contains(self->slots, name);
+    if (known)
+        return known < 0 ? -1 : (PyErr_Format(PyExc_ValueError, "%R names an extract too", name), -1);
+    PyObject *slot = PyLong_FromSsize_t(index);
+    int done = slot ? PyDict_SetItem(self->slots, name, slot) : -1;
+    Py_XDECREF(slot);
+    return done;
+}
+
+/* Before any of their names is known: a formula is made of extracts alone. */
+static int plan_compile(core_state *state, PlanObject *self, PyObject *formulas)
+{
+    size_t n = (size_t)PyList_GET_SIZE(formulas);
+    if (!(self->formulas = PyMem_Calloc(n + 1, sizeof(sgc_formula *)))) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    while (self->n_formulas < n) {
+        PyObject *key, *steps;
+        if (!PyArg_ParseTuple(PyList_GET_ITEM(formulas, (Py_ssize_t)self->n_formulas), "OO", &key, &steps))
+            return -1;
+        sgc_formula *formula = core_formula_new(state, self->slots, steps);
+        if (!formula)
+            return -1;
+        self->formulas[self->n_formulas++] = formula;
+    }
+    return 0;
+}
+
+static int plan_name_formulas(PlanObject *self, PyObject *formulas)
+{
+    Py_ssize_t first = PyTuple_GET_SIZE(self->names) - PyList_GET_SIZE(formulas);
+    int done = 0;
+    for (Py_ssize_t i = 0; done == 0 && i < PyList_GET_SIZE(formulas); i++) {
+        PyObject *key, *steps;
+        done = PyArg_ParseTuple(PyList_GET_ITEM(formulas, i), "OO", &key, &steps)
+                   ? formula_name(self, first + i, key)
+                   : -1;
+    }
     return done;
 }
 
 static PyObject *plan_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"prefixes", "extracts", NULL};
+    static char *names[] = {"prefixes", "extracts", "formulas", NULL};
     core_state *state = PyType_GetModuleState(type);
-    PyObject *prefixes, *extracts;
+    PyObject *prefixes, *given, *given_formulas = NULL;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:Plan", names, &prefixes, &extracts))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O:Plan", names, &prefixes, &given, &given_formulas))
         return NULL;
     PlanObject *self = (PlanObject *)type->tp_alloc(type, 0);
     if (!self)
         return NULL;
     self->plan = plan_begin(state, prefixes);
-    if (!self->plan || plan_fill(state, self, extracts) < 0)
+    PyObject *extracts = self->plan ? core_items(given, "extracts") : NULL;
+    PyObject *formulas = NULL;
+    if (extracts)
+        formulas = given_formulas ? core_items(given_formulas, "formulas") : PyList_New(0);
+    if (!formulas || plan_names_begin(self, PyList_GET_SIZE(extracts) + PyList_GET_SIZE(formulas)) < 0 ||
+        plan_fill(state, self, extracts) < 0 || plan_compile(state, self, formulas) < 0 ||
+        plan_name_formulas(self, formulas) < 0)
         Py_CLEAR(self);
+    Py_XDECREF(extracts);
+    Py_XDECREF(formulas);
     return (PyObject *)self;
 }
 
@@ -98,6 +158,9 @@ static void plan_dealloc(PyObject *object)
 {
     PlanObject *self = (PlanObject *)object;
     sgc_plan_free(self->plan);
+    for (size_t i = 0; i < self->n_formulas; i++)
+        sgc_formula_free(self->formulas[i]);
+    PyMem_Free(self->formulas);
     Py_XDECREF(self->names);
     Py_XDECREF(self->slots);
     core_free(object);
@@ -105,7 +168,7 @@ static void plan_dealloc(PyObject *object)
 
 static PyObject *plan_repr(PyObject *object)
 {
-    return PyUnicode_FromFormat("<Plan: %zd extracts>", PyTuple_GET_SIZE(((PlanObject *)object)->names));
+    return PyUnicode_FromFormat("<Plan: %zu extracts>", sgc_plan_n_extracts(((PlanObject *)object)->plan));
 }
 
 static PyObject *plan_names(PyObject *object, void *unused)
@@ -155,10 +218,12 @@ static PyObject *plan_fold(PyObject *object, PyObject *args, PyObject *kwargs)
     return fold ? core_fold_new(self, fold) : NULL;
 }
 
-PyDoc_STRVAR(plan_doc, "Plan(prefixes, extracts)\n--\n\n"
+PyDoc_STRVAR(plan_doc, "Plan(prefixes, extracts, formulas={})\n--\n\n"
                        "Which numbers a page is read for, compiled.\n\n"
                        "prefixes: spellings tried before every name, in order ('' for none).\n"
-                       "extracts: mapping of names, as the fold will know them, to Extract.\n\n"
+                       "extracts: mapping of names, as the fold will know them, to Extract.\n"
+                       "formulas: mapping of further names to numbers made of extracts, each a tuple of\n"
+                       "    steps: ((\"number\", \"a\"), (\"number\", \"b\"), (\"ratio\",)).\n\n"
                        "Raises TypeError and ValueError. Immutable.");
 
 static PyMethodDef plan_methods[] = {
@@ -168,7 +233,8 @@ static PyMethodDef plan_methods[] = {
 };
 
 static PyGetSetDef plan_getset[] = {
-    {"names", plan_names, NULL, PyDoc_STR("tuple[str, ...]: names of the extracts, in order."), NULL},
+    {"names", plan_names, NULL,
+     PyDoc_STR("tuple[str, ...]: names of the extracts and the formulas, in order."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -195,8 +261,8 @@ typedef struct FoldObject {
     PyObject ob_base;
     PlanObject *plan;
     sgc_fold *fold;
-    size_t n;
-    PyObject **values; /* by slot; NULL until asked for */
+    size_t n;          /* slots, and formulas behind them */
+    PyObject **values; /* by index; NULL until asked for */
 } FoldObject;
 
 PyObject *core_fold_new(PlanObject *plan, sgc_fold *fold)
@@ -209,7 +275,7 @@ PyObject *core_fold_new(PlanObject *plan, sgc_fold *fold)
     }
     self->plan = (PlanObject *)Py_NewRef(plan);
     self->fold = fold;
-    self->n = sgc_fold_n_slots(fold);
+    self->n = sgc_fold_n_slots(fold) + plan->n_formulas;
     self->values = PyMem_Calloc(self->n + 1, sizeof *self->values);
     if (!self->values) {
         PyErr_NoMemory();
@@ -246,7 +312,7 @@ static void fold_dealloc(PyObject *object)
     core_free(object);
 }
 
-/* Index of the slot of that name; -1 with KeyError. */
+/* Index of the slot or the formula of that name; -1 with KeyError. */
 static Py_ssize_t fold_index(PyObject *object, PyObject *name)
 {
     PyObject *slot = PyDict_GetItemWithError(((FoldObject *)object)->plan->slots, name);
@@ -257,10 +323,15 @@ static Py_ssize_t fold_index(PyObject *object, PyObject *name)
     return -1;
 }
 
+/* A formula has no series. */
 static const sgc_slot *fold_slot(PyObject *object, PyObject *name)
 {
+    static const sgc_slot none = {.kind = SGC_SLOT_ABSENT};
+    const sgc_fold *fold = ((FoldObject *)object)->fold;
     Py_ssize_t index = fold_index(object, name);
-    return index < 0 ? NULL : sgc_fold_slot(((FoldObject *)object)->fold, (size_t)index);
+    if (index < 0)
+        return NULL;
+    return (size_t)index < sgc_fold_n_slots(fold) ? sgc_fold_slot(fold, (size_t)index) : &none;
 }
 
 static PyObject *map_value(core_state *state, const sgc_slot *slot)
@@ -293,6 +364,15 @@ static PyObject *slot_value(core_state *state, const sgc_slot *slot)
     }
 }
 
+static PyObject *value_at(FoldObject *self, size_t index)
+{
+    size_t n_slots = sgc_fold_n_slots(self->fold);
+    if (index < n_slots)
+        return slot_value(core_state_of((PyObject *)self), sgc_fold_slot(self->fold, index));
+    sgc_number number = sgc_formula_value(self->plan->formulas[index - n_slots], self->fold);
+    return number.there ? PyFloat_FromDouble(number.value) : Py_NewRef(Py_None);
+}
+
 static PyObject *fold_subscript(PyObject *object, PyObject *name)
 {
     FoldObject *self = (FoldObject *)object;
@@ -302,8 +382,7 @@ static PyObject *fold_subscript(PyObject *object, PyObject *name)
     PyObject *value = core_kept(object, &self->values[index]);
     if (value)
         return value;
-    const sgc_slot *slot = sgc_fold_slot(self->fold, (size_t)index);
-    return core_keep(object, &self->values[index], slot_value(core_state_of(object), slot));
+    return core_keep(object, &self->values[index], value_at(self, (size_t)index));
 }
 
 static int fold_contains(PyObject *object, PyObject *name)
@@ -325,8 +404,9 @@ static PyObject *fold_repr(PyObject *object)
 {
     FoldObject *self = (FoldObject *)object;
     PyObject *n_samples = PyLong_FromUnsignedLongLong(sgc_fold_n_samples(self->fold));
-    PyObject *text =
-        n_samples ? PyUnicode_FromFormat("<Fold: %zu slots from %R samples>", self->n, n_samples) : NULL;
+    PyObject *text = n_samples ? PyUnicode_FromFormat("<Fold: %zu slots from %R samples>",
+                                                      sgc_fold_n_slots(self->fold), n_samples)
+                               : NULL;
     Py_XDECREF(n_samples);
     return text;
 }
@@ -364,7 +444,7 @@ static PyObject *fold_flaws(PyObject *object, void *unused)
     PyObject *list = PyList_New(0), *tuple;
 
     (void)unused;
-    for (size_t i = 0; list && i < self->n; i++) {
+    for (size_t i = 0; list && i < sgc_fold_n_slots(self->fold); i++) {
         const sgc_slot *slot = sgc_fold_slot(self->fold, i);
         if ((slot->reason || slot->bounds_differ) &&
             PyList_Append(list, PyTuple_GET_ITEM(self->plan->names, (Py_ssize_t)i)) < 0)
@@ -375,10 +455,12 @@ static PyObject *fold_flaws(PyObject *object, void *unused)
     return tuple;
 }
 
-PyDoc_STRVAR(fold_doc, "What a Plan found on one page: a mapping of the names of its extracts.\n\n"
-                       "Each slot is a float, a Histogram, a dict of either (with `by`), or None where\n"
-                       "the page has no such series or their values make no number; see reason().\n"
-                       "Values are made when first asked for. Unknown names raise KeyError.");
+PyDoc_STRVAR(fold_doc,
+             "What a Plan found on one page: a mapping of the names of its extracts and formulas.\n\n"
+             "Each slot is a float, a Histogram, a dict of either (with `by`), or None where\n"
+             "the page has no such series or their values make no number; see reason().\n"
+             "A formula is a float or None, and has no series. Values are made when first\n"
+             "asked for. Unknown names raise KeyError.");
 
 static PyMethodDef fold_methods[] = {
     {"n_series", fold_n_series, METH_O,

@@ -382,6 +382,67 @@ size_t sgc_fold_n_slots(const sgc_fold *fold);
 const sgc_slot *sgc_fold_slot(const sgc_fold *fold, size_t index);
 uint64_t sgc_fold_n_samples(const sgc_fold *fold); /* on the whole page */
 
+/* --------------------------------------------------------------- formula */
+
+/* A number made of slots of a fold: steps, each of which leaves one number for
+ * those after it, which take the last ones. A number may be absent.
+ *
+ * X(name, word, takes): what a step leaves. */
+#define SGC_STEP_LIST(X)                                                                               \
+    X(NUMBER, "number", SLOT)           /* the value of a slot */                                      \
+    X(COUNT, "count", SLOT)             /* of a histogram: observations */                             \
+    X(MEAN, "mean", SLOT)               /* of a histogram; absent where it is empty or has no sum */   \
+    X(SEEN, "seen", SLOT)               /* 1 where the page has a series of it, else 0 */              \
+    X(NAMED, "named", SLOT)             /* of a map: 1 where it has a key that is not empty, else 0 */ \
+    X(TOTAL, "total", TEXT)             /* of a map: the sum of entries whose key ends so */           \
+    X(ENTRY, "entry", TEXT)             /* of a map: the entry with that key, 0 where there is none */ \
+    X(LARGEST_KEY, "largest key", SLOT) /* of a map: of the keys that are numbers of 9 digits */       \
+    X(CONSTANT, "constant", NUMBER)     /* itself */                                                   \
+    X(NOTHING, "nothing", NONE)         /* absent */                                                   \
+    X(FIRST, "first", COUNT)            /* of n: the first that is there */                            \
+    X(PLUS, "plus", COUNT)              /* the sum of n; absent where one is */                        \
+    X(SUM, "sum", COUNT)                /* the sum of those of n that are there */                     \
+    X(RATIO, "ratio", NONE)             /* a / b; absent where one is, and where b is 0 */             \
+    X(TIMES, "times", NONE)             /* a * b; absent where one is */                               \
+    X(CHOOSE, "choose", NONE)           /* b where a is there and not 0, else c */
+
+typedef enum {
+#define SGC_STEP_ENUM(name, word, takes) SGC_STEP_##name,
+    SGC_STEP_LIST(SGC_STEP_ENUM)
+#undef SGC_STEP_ENUM
+} sgc_step_kind;
+
+/* What a step is given beside numbers: nothing, a slot, a slot and a text, a
+ * constant, how many numbers it takes. */
+typedef enum { SGC_TAKES_NONE, SGC_TAKES_SLOT, SGC_TAKES_TEXT, SGC_TAKES_NUMBER, SGC_TAKES_COUNT } sgc_takes;
+
+typedef struct sgc_step {
+    sgc_step_kind kind;
+    size_t slot;
+    sgc_str text;
+    double number;
+    size_t n;
+} sgc_step;
+
+const char *const *sgc_step_words(void); /* by kind, ends with NULL */
+sgc_takes sgc_step_takes(sgc_step_kind kind);
+
+typedef struct sgc_number {
+    bool there;
+    double value; /* 0 where it is absent */
+} sgc_number;
+
+typedef struct sgc_formula sgc_formula;
+
+/* Copies the steps. ARGUMENT where one finds too few numbers before it, more
+ * than 16 wait, or not one is left at the end. */
+sgc_status sgc_formula_new(const sgc_step *steps, size_t n, sgc_formula **formula, sgc_error *err);
+void sgc_formula_free(sgc_formula *formula);
+
+/* The number; a slot that the fold does not have is an absent one. Additions are
+ * made in the order of the steps, in that of the page inside a map. */
+sgc_number sgc_formula_value(const sgc_formula *formula, const sgc_fold *fold);
+
 #ifdef __cplusplus
 }
 #endif

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from .._core import Extract, Fold, Histogram, Plan
 
@@ -269,10 +269,12 @@ def compile_plan(
     own: Rule,
     labels: Iterable[str] = (),
     where: tuple[Condition, ...] = (),
+    formulas: Mapping[str, tuple[tuple[Any, ...], ...]] | None = None,
 ) -> Plan:
     """The plan that reads these metrics, and the fields' own names by the rule ``own``.
 
-    ``where`` are conditions that every series has to meet besides those of its rule.
+    ``where`` are conditions that every series has to meet besides those of its rule, ``formulas`` the steps
+    of numbers that the plan makes of what it reads, by their names.
     """
     extracts: dict[str, Extract] = {}
     names: dict[str, tuple[str, ...]] = {}
@@ -294,4 +296,4 @@ def compile_plan(
             extracts[own_slot(field.own)] = own.extract((field.own,))
     for label in labels:
         extracts[label_slot(label)] = Extract((), kind="label", by=label)
-    return Plan(prefixes, extracts)
+    return Plan(prefixes, extracts, formulas or {})

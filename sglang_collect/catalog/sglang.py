@@ -24,6 +24,7 @@ import threading
 
 from .._core import Plan
 from . import Form, Metric, compile_plan
+from .formula import formula_of
 from .sglang_fields import FIELDS, LABELS, MAX_MODELS, VIEWS
 from .sglang_rules import (
     D_LOGGED,
@@ -491,9 +492,15 @@ READ = tuple(metric for metric in METRICS if metric.name in _OF_FIELDS)
 """The metrics that fields are made of: what a plan reads of a page."""
 
 
+_FORMULAS = {field.name: steps for field in FIELDS if (steps := formula_of(field)) is not None}
+_OF_ANY_MODEL = {field.name: steps for field in FIELDS if (steps := formula_of(field, own=False)) is not None}
+
+
 @functools.cache
 def _compile() -> Plan:
-    return compile_plan(PREFIXES, READ, views=VIEWS, fields=FIELDS, own=PLAIN, labels=LABELS)
+    return compile_plan(
+        PREFIXES, READ, views=VIEWS, fields=FIELDS, own=PLAIN, labels=LABELS, formulas=_FORMULAS
+    )
 
 
 _compiling = threading.Lock()
@@ -509,4 +516,6 @@ def plan() -> Plan:
 def model_plan(model: str) -> Plan:
     """The plan over the series of one model alone."""
     only = (("model_name", "is", (model,)),)
-    return compile_plan(PREFIXES, READ, views=VIEWS, own=PLAIN, labels=LABELS, where=only)
+    return compile_plan(
+        PREFIXES, READ, views=VIEWS, own=PLAIN, labels=LABELS, where=only, formulas=_OF_ANY_MODEL
+    )

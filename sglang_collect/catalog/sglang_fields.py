@@ -7,6 +7,25 @@ metrics and the rules are in ``sglang`` and ``sglang_rules``.
 from __future__ import annotations
 
 from . import Field, Reading, View, histogram_of, histogram_slot
+from .formula import (
+    NOTHING,
+    choose,
+    constant,
+    count,
+    entry,
+    first,
+    largest_key,
+    mean,
+    named,
+    number,
+    or_zero,
+    plus,
+    ratio,
+    seen,
+    sum_of,
+    times,
+    total,
+)
 from .sglang_rules import ANY_RANK, EVERY_SERIES, FAILED, UNRANKED
 
 __all__ = [
@@ -59,15 +78,6 @@ _WAITING = (
 )
 
 
-def _mean(reading: Reading, *metrics: str) -> float | None:
-    """The mean of the first of these histograms that holds anything."""
-    for metric in metrics:
-        histogram = reading.histogram(metric)
-        if histogram is not None and (mean := histogram.mean) is not None:
-            return mean
-    return None
-
-
 def _ratio(part: float | None, whole: float | None) -> float | None:
     return None if part is None or not whole else part / whole
 
@@ -78,110 +88,62 @@ def _add(*numbers: float | None) -> float | None:
     return sum(there) if there else None
 
 
-def _or_zero(reading: Reading, name: str) -> float | None:
-    """A counter that is missing until it first counts: 0 where the page has no series of it."""
-    return reading.number(name) if reading.has(name) else 0.0
-
-
 def _is_number(label: str) -> bool:
     return label.isascii() and label.isdecimal() and len(label) < 10
 
 
-def finished_requests(reading: Reading) -> float | None:
-    """Finished requests; before v0.4.1.post6 those whose latency was measured."""
-    finished = reading.number("num_requests_total")
-    if finished is not None:
-        return finished
-    measured = reading.histogram("e2e_request_latency_seconds")
-    return None if measured is None else measured.count
+finished_requests = first(number("num_requests_total"), count("e2e_request_latency_seconds"))
+"""Finished requests; before v0.4.1.post6 those whose latency was measured."""
 
+_failed_requests = choose(
+    seen("http_responses_total"),
+    plus(
+        or_zero("failed responses"),
+        or_zero("num_bootstrap_failed_reqs_total"),
+        or_zero("num_transfer_failed_reqs_total"),
+    ),
+)
+"""Requests that generation paths answered with 5xx, and those that disaggregation lost."""
 
-def _failed_requests(reading: Reading) -> float | None:
-    """Requests that generation paths answered with 5xx, and those that disaggregation lost."""
-    if not reading.has("http_responses_total"):
-        return None
-    failures = [
-        _or_zero(reading, "failed responses"),
-        _or_zero(reading, "num_bootstrap_failed_reqs_total"),
-        _or_zero(reading, "num_transfer_failed_reqs_total"),
-    ]
-    return None if None in failures else _add(*failures)
+_time_per_output_token = first(mean("inter_token_latency_seconds"), mean("time_per_output_token_seconds"))
 
+_cached_tokens = choose(
+    choose(seen("prompt_tokens_total"), named("engine_type")),
+    or_zero("cached_tokens_total"),
+    number("cached_tokens_total"),
+)
+"""Cached tokens; 0 where the counter is missing beside prompt tokens in a release that has it."""
 
-def _request_duration(reading: Reading) -> float | None:
-    return _mean(reading, "e2e_request_latency_seconds")
+_live_cached = entry("realtime_tokens_total", "mode", "prefill_cache")
+_live_computed = entry("realtime_tokens_total", "mode", "prefill_compute")
 
+hit_ratio = first(
+    ratio(
+        total("prefill_effective_tokens_total", "mode", "_hit"),
+        total("prefill_effective_tokens_total", "mode"),
+    ),
+    ratio(_live_cached, plus(_live_cached, _live_computed)),
+    choose(named("engine_type"), ratio(or_zero("cached_tokens_total"), number("prompt_tokens_total"))),
+)
+"""Prefix cache hits over prompt tokens, from the first counters that have moved."""
 
-def _time_to_first_token(reading: Reading) -> float | None:
-    return _mean(reading, "time_to_first_token_seconds")
+_hit_rate_gauge = choose(named("engine_type"), NOTHING, choose(named("model_name"), number("cache_hit_rate")))
+"""The gauge of a server without engine_type; with one, it is of a batch."""
 
+_cache_hit_rate = first(hit_ratio, _hit_rate_gauge)
+"""The ratio by counters, else by the gauge."""
 
-def _time_per_output_token(reading: Reading) -> float | None:
-    return _mean(reading, "inter_token_latency_seconds", "time_per_output_token_seconds")
+_allocated_bytes = times(number("kv_cache_memory_usage_gb"), constant(GIB))
 
+_cache_memory = times(
+    _allocated_bytes,
+    ratio(plus(number("kv_used_tokens"), number("kv_evictable_tokens")), number("max_total_num_tokens")),
+)
+"""Bytes of the KV pools of all ranks, times the part of their slots that hold something."""
 
-def _cached_tokens(reading: Reading) -> float | None:
-    """Cached tokens; 0 where the counter is missing beside prompt tokens in a release that has it."""
-    if reading.has("prompt_tokens_total") and reading.labels("engine_type"):
-        return _or_zero(reading, "cached_tokens_total")
-    return reading.number("cached_tokens_total")
+_usage = first(ratio(number("num_used_tokens"), number("max_total_num_tokens")), number("token_usage"))
 
-
-def hit_ratio(reading: Reading) -> float | None:
-    """Prefix cache hits over prompt tokens, from the first counters that have moved."""
-    effective = reading.by("prefill_effective_tokens_total", "mode")
-    hits = sum(tokens for mode, tokens in effective.items() if mode.endswith("_hit"))
-    ratio = _ratio(hits, sum(effective.values()))
-    if ratio is None:
-        live = reading.by("realtime_tokens_total", "mode")
-        cached = live.get("prefill_cache", 0.0)
-        ratio = _ratio(cached, cached + live.get("prefill_compute", 0.0))
-    if ratio is None and reading.labels("engine_type"):
-        ratio = _ratio(_or_zero(reading, "cached_tokens_total"), reading.number("prompt_tokens_total"))
-    return ratio
-
-
-def _cache_hit_rate(reading: Reading) -> float | None:
-    """The ratio by counters, else by the gauge."""
-    ratio = hit_ratio(reading)
-    return ratio if ratio is not None else _hit_rate_gauge(reading)
-
-
-def _hit_rate_gauge(reading: Reading) -> float | None:
-    """The gauge of a server without engine_type; with one, it is of a batch."""
-    if reading.labels("engine_type") or not reading.labels("model_name"):
-        return None
-    return reading.number("cache_hit_rate")
-
-
-def _held_tokens(reading: Reading) -> float | None:
-    used, evictable = reading.number("kv_used_tokens"), reading.number("kv_evictable_tokens")
-    return None if used is None or evictable is None else used + evictable
-
-
-def _cache_memory(reading: Reading) -> float | None:
-    """Bytes of the KV pools of all ranks, times the part of their slots that hold something."""
-    held = _ratio(_held_tokens(reading), reading.number("max_total_num_tokens"))
-    allocated = _allocated_bytes(reading)
-    return None if held is None or allocated is None else allocated * held
-
-
-def _allocated_bytes(reading: Reading) -> float | None:
-    gigabytes = reading.number("kv_cache_memory_usage_gb")
-    return None if gigabytes is None else gigabytes * GIB
-
-
-def _usage(reading: Reading) -> float | None:
-    exact = _ratio(reading.number("num_used_tokens"), reading.number("max_total_num_tokens"))
-    return exact if exact is not None else reading.number("token_usage")
-
-
-def _page_size(reading: Reading) -> float | None:
-    size = reading.number("page_size")
-    if size is None:
-        labels = reading.by("cache_config_info", "page_size")
-        size = max((float(label) for label in labels if _is_number(label)), default=None)
-    return size
+_page_size = first(number("page_size"), largest_key("cache_config_info", "page_size"))
 
 
 def _cached_by_source(reading: Reading) -> dict[str, float] | None:
@@ -202,9 +164,8 @@ def _responses_by_class(reading: Reading) -> dict[str, float] | None:
     return classes or None
 
 
-def _backlog(reading: Reading) -> float | None:
-    """All that wait: for the scheduler, a grammar, a partner node, memory or a transfer."""
-    return _add(*(reading.number(metric) for metric in _WAITING))
+_backlog = sum_of(*map(number, _WAITING))
+"""All that wait: for the scheduler, a grammar, a partner node, memory or a transfer."""
 
 
 def _by_throughput(reading: Reading, metric: str) -> float | None:
@@ -231,24 +192,17 @@ def _accept_rate(reading: Reading) -> float | None:
     return _by_throughput(reading, "spec_accept_rate")
 
 
-def _lora_utilization(reading: Reading) -> float | None:
-    exact = _ratio(reading.number("lora_pool_slots_used"), reading.number("lora_pool_slots_total"))
-    return exact if exact is not None else reading.number("lora_pool_utilization")
+_lora_utilization = first(
+    ratio(number("lora_pool_slots_used"), number("lora_pool_slots_total")), number("lora_pool_utilization")
+)
 
+_transfer_latency = ratio(
+    first(mean("kv_transfer_latency_ms"), number("kv_transfer_latency_ms")), constant(1000.0)
+)
 
-def _mean_or_gauge(reading: Reading, metric: str) -> float | None:
-    mean = _mean(reading, metric)
-    return mean if mean is not None else reading.number(metric)
-
-
-def _transfer_latency(reading: Reading) -> float | None:
-    milliseconds = _mean_or_gauge(reading, "kv_transfer_latency_ms")
-    return None if milliseconds is None else milliseconds / 1000
-
-
-def _transfer_speed(reading: Reading) -> float | None:
-    speed = _mean_or_gauge(reading, "kv_transfer_speed_gb_s")
-    return None if speed is None else speed * GIB
+_transfer_speed = times(
+    first(mean("kv_transfer_speed_gb_s"), number("kv_transfer_speed_gb_s")), constant(GIB)
+)
 
 
 def prompt_tokens(reading: Reading) -> float | None:
@@ -285,10 +239,10 @@ FIELDS = (
           how="answers 5xx of paths that generate, plus what disaggregation lost",
           absent="before v0.5.6.post2, or no HTTP answer yet"),
     Field("request_metrics.request_duration_seconds", ("e2e_request_latency_seconds",),
-          _request_duration, own="request_duration_seconds",
+          mean("e2e_request_latency_seconds"), own="request_duration_seconds",
           how="sum / count", absent="no request has finished yet"),
     Field("request_metrics.time_to_first_token_seconds", ("time_to_first_token_seconds",),
-          _time_to_first_token, own="time_to_first_token_seconds",
+          mean("time_to_first_token_seconds"), own="time_to_first_token_seconds",
           how="sum / count", absent="a prefill node, or no token yet"),
     Field("request_metrics.time_per_output_token_seconds",
           ("inter_token_latency_seconds", "time_per_output_token_seconds"),
@@ -450,6 +404,16 @@ def _is_recent(reading: Reading) -> bool:
     return bool(reading.labels("engine_type")) or reading.has(histogram_slot("inter_token_latency_seconds"))
 
 
+def _has_gauge_of_a_batch(reading: Reading) -> bool:
+    """Is the hit rate told by a gauge alone, in the one release where that is of a batch?"""
+    return (
+        not reading.labels("engine_type")
+        and _is_recent(reading)
+        and _hit_rate_gauge(reading) is not None
+        and hit_ratio(reading) is None
+    )
+
+
 def notes(reading: Reading) -> list[str]:
     """What a reader should know before trusting the numbers of this page, a sentence each."""
     found = []
@@ -459,7 +423,7 @@ def notes(reading: Reading) -> list[str]:
             "one rank shown: this release does not label its ranks, so with data parallelism running, "
             "waiting, throughput and cache use are those of one group, whichever reported last"
         )
-    if _is_recent(reading) and _hit_rate_gauge(reading) is not None and hit_ratio(reading) is None:
+    if _has_gauge_of_a_batch(reading):
         found.append(
             "hit rate of one batch: this release does not count cached tokens, so cache_hit_rate is that of "
             "the last prefill batch"
