@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
+from support.loopback import cpu_seconds, resident_mib
 
 from sglang_collect._listen import listen
 from sglang_collect.api import RouterSettings, create_app
@@ -123,17 +124,6 @@ def running(*arguments: str) -> Iterator[tuple[int, str]]:
 
 
 # ----------------------------------------------------------------- measurements
-
-
-def cpu_seconds(pid: int) -> float:
-    with open(f"/proc/{pid}/stat") as file:
-        fields = file.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def resident_mib(pid: int) -> float:
-    with open(f"/proc/{pid}/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def service_costs(pid: int, label: str) -> None:

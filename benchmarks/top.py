@@ -28,7 +28,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from support.loopback import serve, serving
+from support.loopback import cpu_seconds, resident_mib, serve, serving
 
 from sglang_collect.simulator import LoadModel, render_page
 
@@ -79,17 +79,6 @@ class Pages(asyncio.Protocol):
 
 
 # -------------------------------------------------------------------------------------------------- screen
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process, its threads included."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def resident_mib(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def served(port: int) -> int:

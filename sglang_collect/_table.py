@@ -6,7 +6,7 @@ A value that the page does not have is "-", never 0. A native group with no valu
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -108,16 +108,22 @@ def _write_plain(about: list[str], sections: list[_Section], notes: list[str], o
     print(*filter(None, about), sep="\n", file=out)
     for section in sections:
         print(f"\n{section.title}", file=out)
-        lines = [row for row in (section.head, *section.rows) if any(row)]
-        widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
-        for row in lines:
-            cells = [
-                cell.rjust(width) if 0 < i <= section.numbers else cell.ljust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ]
-            print("  " + "  ".join(cells).rstrip(), file=out)
+        rows = [row for row in (section.head, *section.rows) if any(row)]
+        for line in _aligned(rows, range(1, section.numbers + 1)):
+            print(f"  {line}", file=out)
     if notes:
         print("", *notes, sep="\n", file=out)
+
+
+def _aligned(rows: Sequence[Sequence[str]], numbers: Collection[int]) -> Iterator[str]:
+    """Each row as a line; columns of these places stand to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (
+            cell.rjust(width) if place in numbers else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  ".join(cells).rstrip()
 
 
 def _write_rich(about: list[str], sections: list[_Section], notes: list[str], out: TextIO) -> None:

@@ -37,7 +37,7 @@ from .groups import (
     nearest,
 )
 
-__all__ = ["FleetAggregate", "aggregate", "combined"]
+__all__ = ["FleetAggregate", "aggregate", "combined", "weighted_mean"]
 
 
 class FleetAggregate(Model):
@@ -128,7 +128,7 @@ def combined(field: CatalogField, readings: Sequence[Reading]) -> Value:
     numbers = cast("list[float]", values)
     kind = _KINDS[field.name]
     if kind == "mean":
-        return _mean(numbers, [_weight(field, reading) for _, reading in there])
+        return weighted_mean(numbers, [_weight(field, reading) for _, reading in there])
     return max(numbers) if kind == "max" else sum(numbers)
 
 
@@ -140,7 +140,7 @@ def _added(maps: Sequence[dict[str, float]]) -> dict[str, float]:
     return total
 
 
-def _mean(numbers: Sequence[float], weights: Sequence[float | None]) -> float:
+def weighted_mean(numbers: Sequence[float], weights: Sequence[float | None]) -> float:
     """The weighted mean; the plain one where a weight is not known, or all are 0."""
     known = [weight for weight in weights if weight is not None]
     whole = sum(known)

@@ -1,4 +1,4 @@
-"""Pages of a simulated server, served on a loopback port by nginx or a script's own server, and CPU times."""
+"""Pages of a simulated server, served on a loopback port by nginx or a script's own server; what processes use."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ __all__ = [
     "compiled",
     "cpu_seconds",
     "nginx",
+    "resident_mib",
     "serve",
     "serving",
     "simulated_pages",
@@ -155,3 +156,9 @@ def wait_for(port: int, server: subprocess.Popen[bytes], seconds: float = 20.0) 
 def cpu_seconds(pid: int) -> float:
     """CPU time that a process has had, all its threads and the kernel's work for it included, to the ns."""
     return time.clock_gettime(~pid << 3 | 2)  # what clock_getcpuclockid() gives
+
+
+def resident_mib(pid: int) -> float:
+    """Memory that a process has in RAM, MiB."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, TextIO
 
-from .._table import _printable
+from .._table import _aligned, _printable
 from .cells import ABSENT, COLUMNS, duration, error_text, fit, milliseconds, percent, totals_line
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 __all__ = ["read_twice", "write_board"]
 
 _HEAD = ("server", *(column.title for column in COLUMNS), "error")
-_LEFT = (0, 1, len(_HEAD) - 1)
 _WIDE = 9  # characters of a number, at most
 
 
@@ -31,13 +30,8 @@ def read_twice(fleet: Fleet, board: Board) -> None:
 def write_board(board: Board, view: View, out: TextIO) -> None:
     """Writes a line for each row of the view, and one of all rows."""
     table = [_HEAD, *(_cells(row) for row in board.view(view))]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for cells in table:
-        line = "  ".join(
-            cell.ljust(width) if place in _LEFT else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        )
-        print(_encodable(line.rstrip(), out), file=out)
+    for line in _aligned(table, range(2, len(_HEAD) - 1)):
+        print(_encodable(line, out), file=out)
     totals = "".join(cell.text for cell in totals_line(board.totals()))
     print(_encodable(f"\n{totals}", out), file=out)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..aggregate import weighted_mean
 from ..catalog import Reading, sglang_fields
 from ..groups import Distribution, finite, nearest
 from ..window import LATENCIES, Difference, window_of
@@ -270,7 +271,7 @@ class Totals:
     waiting: int | None
     tokens_per_second: float | None
     kv_used: float | None
-    """Of the tokens that all servers together can hold, where they say how many."""
+    """Of the tokens that all servers together can hold; the plain mean where one does not say how many."""
 
 
 class Board:
@@ -341,17 +342,13 @@ class Board:
         for row in self._rows.values():
             states[row.state] += 1
         rows = self._rows.values()
-        held = [
-            (row.kv_used * row.kv_capacity, row.kv_capacity)
-            for row in rows
-            if row.kv_used is not None and row.kv_capacity
-        ]
+        held = [(row.kv_used, row.kv_capacity) for row in rows if row.kv_used is not None]
         return Totals(
             states,
             _whole(row.running for row in rows),
             _whole(row.waiting for row in rows),
             _sum(row.tokens_per_second for row in rows),
-            sum(used for used, _ in held) / sum(capacity for _, capacity in held) if held else None,
+            weighted_mean(*zip(*held, strict=True)) if held else None,
         )
 
 
