@@ -24,7 +24,8 @@ OLDEST_LIBCURL = (7, 88)
 
 NEEDS = (
     "sglang-collect needs a C compiler, Python's headers, and the development files of zlib and of "
-    "libcurl 7.88 or newer (Debian and Ubuntu: apt-get install gcc libc6-dev python3-dev libcurl4-openssl-dev zlib1g-dev)"
+    "libcurl 7.88 or newer (Debian and Ubuntu: apt-get install gcc libc6-dev python3-dev "
+    "libcurl4-openssl-dev zlib1g-dev)"
 )
 
 COMPILE = ["-std=c11", "-pthread", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra"]

@@ -9,7 +9,6 @@ viewers, with one and with 50, and how smoothly a real browser shows it, where D
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Pages of a simulated server, served on a loopback port by nginx or a script's own server; what processes use."""
+"""Pages of a simulated server, served on a loopback port by nginx or a script's own server; processes' costs."""
 
 from __future__ import annotations
 
