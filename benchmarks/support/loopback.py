@@ -1,4 +1,4 @@
-"""Pages of a simulated server, served on a loopback port by nginx or a script's own server; processes' costs."""
+"""Pages of a simulated server, served by nginx or by a script's own server, and what processes cost."""
 
 from __future__ import annotations
 
