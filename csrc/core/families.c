@@ -21,9 +21,14 @@ void sgc__families_free(sgc__families *families)
 
 size_t sgc__families_find(const sgc__families *families, sgc_str name)
 {
-    uint64_t hash;
+    uint32_t hash;
 
     return sgc__index_find(&families->index, name, &hash, name_at, families);
+}
+
+void sgc__families_expect(const sgc__families *families, sgc_str name)
+{
+    sgc__index_expect(&families->index, name);
 }
 
 static bool grow(sgc__families *families)
@@ -40,7 +45,7 @@ static bool grow(sgc__families *families)
 
 size_t sgc__families_take(sgc__families *families, sgc_str name)
 {
-    uint64_t hash;
+    uint32_t hash;
     size_t found = sgc__index_find(&families->index, name, &hash, name_at, families);
 
     if (found != SIZE_MAX)
@@ -48,7 +53,7 @@ size_t sgc__families_take(sgc__families *families, sgc_str name)
     if (families->n == families->room && !grow(families))
         return SIZE_MAX;
     families->list[families->n] = (sgc__family){.name = name.ptr, .name_len = (uint32_t)name.len};
-    if (!sgc__index_add(&families->index, hash, name_at, families))
+    if (!sgc__index_add(&families->index, hash))
         return SIZE_MAX;
     return families->n++;
 }

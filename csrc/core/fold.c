@@ -24,9 +24,11 @@ sgc_str sgc__entry_key(const void *owner, size_t i)
     return ((const entry *)((const table *)owner)->list)[i].key;
 }
 
+enum { MANY_SLOTS = 1 << 15 }; /* more are not expected to stay in the caches */
+
 size_t sgc__row_take(sgc__arena *arena, table *t, sgc_str key, size_t size, sgc__key_at key_at, bool *fresh)
 {
-    uint64_t hash;
+    uint32_t hash;
     size_t found = sgc__index_find(&t->index, key, &hash, key_at, t);
     sgc_str copy;
 
@@ -46,9 +48,15 @@ size_t sgc__row_take(sgc__arena *arena, table *t, sgc_str key, size_t size, sgc_
         return SIZE_MAX;
     memset((char *)t->list + t->n * size, 0, size);
     memcpy((char *)t->list + t->n * size, &copy, sizeof copy);
-    if (!sgc__index_add(&t->index, hash, key_at, t))
+    if (!sgc__index_add(&t->index, hash))
         return SIZE_MAX;
     return t->n++;
+}
+
+void sgc__row_expect(const table *t, sgc_str key)
+{
+    if (t->index.n_slots > MANY_SLOTS)
+        sgc__index_expect(&t->index, key);
 }
 
 void sgc__table_clear(table *t)
@@ -150,10 +158,11 @@ static bool value_take(folder *f, gather *g, const sgc_extract *x, const sgc__sa
 
 /* ------------------------------------------------------------- histograms */
 
-static bool bucket_push(folder *f, histogram *h, double bound, double count)
+/* Room for the first time is made for as many buckets as other series have. */
+static bool bucket_push(folder *f, const gather *g, histogram *h, double bound, double count)
 {
     if (h->n == h->room) {
-        size_t room = h->room ? h->room * 2 : 32;
+        size_t room = h->room ? h->room * 2 : g->bounds.n; /* this one's bound is among them */
         bucket *buckets = sgc__arena_alloc(&f->scratch, room, sizeof *buckets);
         if (!buckets)
             return false;
@@ -240,7 +249,7 @@ static bool histogram_feed(folder *f, gather *g, const sgc__sample *s)
         h->bad_bound = true;
         return true;
     }
-    return bucket_push(f, h, bound, s->value) && feed_note(f, g, g->last, (int64_t)h->n - 1);
+    return bucket_push(f, g, h, bound, s->value) && feed_note(f, g, g->last, (int64_t)h->n - 1);
 }
 
 static bool row_has_key(const gather *g, size_t row, sgc_str key)

@@ -435,7 +435,7 @@ static sgc_str series_at(const void *owner, size_t position)
 
 static bool series_index_make(series_index *all, const sgc_page *page)
 {
-    uint64_t hash;
+    uint32_t hash;
 
     all->samples = sgc__resize(NULL, page->n, sizeof *all->samples);
     if (!all->samples)
@@ -444,7 +444,7 @@ static bool series_index_make(series_index *all, const sgc_page *page)
         sgc_str text = sgc_page_series(page, j);
         all->samples[all->index.n] = (uint32_t)j;
         if (text.len && sgc__index_find(&all->index, text, &hash, series_at, all) == SIZE_MAX &&
-            !sgc__index_add(&all->index, hash, series_at, all))
+            !sgc__index_add(&all->index, hash))
             return false;
     }
     return true;
@@ -452,7 +452,7 @@ static bool series_index_make(series_index *all, const sgc_page *page)
 
 static uint32_t series_index_find(const series_index *all, sgc_str text)
 {
-    uint64_t hash;
+    uint32_t hash;
     size_t position = text.len ? sgc__index_find(&all->index, text, &hash, series_at, all) : SIZE_MAX;
 
     return position == SIZE_MAX ? SGC_NO_SAMPLE : all->samples[position];

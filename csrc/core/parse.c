@@ -85,6 +85,7 @@ static const char *meta_read(sgc__reader *r, const char *p, const char *line, in
         return NULL;
     if (!r->om && p < ps->end && *p != ' ' && *p != '\t' && *p != '\n' && *p != '\r')
         return sgc__fail_at(r, "expected a blank after the metric name", p);
+    sgc__families_ahead(ps, line);
     found = sgc__name_keep(ps, &name) ? sgc__families_take(&ps->families, name) : SIZE_MAX;
     if (found == SIZE_MAX)
         return sgc__reader_no_memory(r);
@@ -220,6 +221,7 @@ sgc_status sgc__parser_run(sgc__parser *ps, const char *data, size_t len, const 
 
     ps->data = data;
     ps->end = data + len;
+    ps->ahead = data;
     ps->options = *options;
     ps->err = err;
     ps->current = SIZE_MAX;

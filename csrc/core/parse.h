@@ -72,6 +72,8 @@ typedef struct sgc__families {
 
 void sgc__families_free(sgc__families *families);
 size_t sgc__families_find(const sgc__families *families, sgc_str name); /* or SIZE_MAX */
+/* A look-up of that name will follow. */
+void sgc__families_expect(const sgc__families *families, sgc_str name);
 /* The family of that name, made where there is none; SIZE_MAX: out of memory. */
 size_t sgc__families_take(sgc__families *families, sgc_str name);
 
@@ -182,7 +184,8 @@ typedef struct sgc__parser {
     void *self;
 
     sgc__families families;
-    size_t current; /* the family that a sample most likely belongs to, or SIZE_MAX */
+    size_t current;    /* the family that a sample most likely belongs to, or SIZE_MAX */
+    const char *ahead; /* families of the lines before this one are expected */
     uint64_t n_samples;
     sgc_label *labels;
     size_t labels_room;

@@ -62,7 +62,7 @@ static sgc_str name_at(const void *owner, size_t position)
 
 uint32_t sgc__plan_find(const sgc_plan *plan, sgc_str name)
 {
-    uint64_t hash;
+    uint32_t hash;
     size_t found = sgc__index_find(&plan->index, name, &hash, name_at, plan);
 
     return found == SIZE_MAX ? SGC__NO_WANT : plan->names[found].first;
@@ -132,13 +132,13 @@ static sgc_str full_name(sgc_plan *plan, sgc_str prefix, sgc_str name)
 /* Puts the want at the end of its name's chain; the rooms have been made. */
 static bool want_add(sgc_plan *plan, sgc_str name, uint32_t rank)
 {
-    uint64_t hash;
+    uint32_t hash;
     size_t found = sgc__index_find(&plan->index, name, &hash, name_at, plan);
     uint32_t *link;
 
     if (found == SIZE_MAX) {
         plan->names[plan->n_names] = (sgc__wanted_name){name, SGC__NO_WANT};
-        if (!sgc__index_add(&plan->index, hash, name_at, plan))
+        if (!sgc__index_add(&plan->index, hash))
             return false;
         found = plan->n_names++;
     }
@@ -189,7 +189,7 @@ static void roll_back(sgc_plan *plan, size_t n_names, size_t n_wants)
     sgc__index_clear(&plan->index);
     for (plan->n_names = 0; plan->n_names < n_names; plan->n_names++) {
         sgc_str name = plan->names[plan->n_names].name;
-        sgc__index_add(&plan->index, sgc__hash(name.ptr, name.len), name_at, plan);
+        sgc__index_add(&plan->index, sgc__index_hash(name));
     }
 }
 

@@ -71,6 +71,8 @@ static entry *entry_take(folder *f, gather *g, sgc_str by)
     return i == SIZE_MAX ? NULL : (entry *)g->entries.list + i;
 }
 
+enum { AHEAD = 8 }; /* rows that are read while what they need is loaded */
+
 /* Adds one series to its entry. */
 static bool histogram_merge(folder *f, gather *g, const histogram *h)
 {
@@ -110,6 +112,8 @@ static bool repeats_drop(folder *f, gather *g, bool *stands)
         size_t at = sgc__row_take(&f->end, &groups, h->group, sizeof(measure), sgc__measure_key, &fresh);
         measure *m;
 
+        if (i + AHEAD < g->series.n)
+            sgc__row_expect(&groups, h[AHEAD].group);
         ok = at != SIZE_MAX;
         if (!ok)
             break;
@@ -135,9 +139,13 @@ static bool histograms_combine(folder *f, gather *g, const sgc_extract *x)
         if (!stands || !repeats_drop(f, g, stands))
             return false;
     }
-    for (size_t i = 0; i < g->series.n; i++)
-        if ((!stands || stands[i]) && !histogram_merge(f, g, (const histogram *)g->series.list + i))
+    for (size_t i = 0; i < g->series.n; i++) {
+        const histogram *h = (const histogram *)g->series.list + i;
+        if (i + AHEAD < g->series.n)
+            sgc__row_expect(&g->entries, h[AHEAD].by);
+        if ((!stands || stands[i]) && !histogram_merge(f, g, h))
             return false;
+    }
     return true;
 }
 
@@ -212,7 +220,10 @@ static bool measures_combine(folder *f, gather *g)
     const measure *list = g->series.list;
 
     for (size_t i = 0; i < g->series.n; i++) {
-        entry *e = entry_take(f, g, list[i].by);
+        entry *e;
+        if (i + AHEAD < g->series.n)
+            sgc__row_expect(&g->entries, list[i + AHEAD].by);
+        e = entry_take(f, g, list[i].by);
         if (!e)
             return false;
         sgc__entry_add(e, list[i].value);

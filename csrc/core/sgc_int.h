@@ -152,22 +152,40 @@ uint64_t sgc__hash(const void *data, size_t len);
 
 /* ------------------------------------------------------- tables and order */
 
+typedef struct sgc__index_slot {
+    uint32_t hash;
+    uint32_t place; /* position + 1; 0: the slot is free */
+} sgc__index_slot;
+
 /* An open addressing table from keys to positions in an array of its owner's,
  * which tells it the key at a position. All zero is an empty one. */
 typedef struct sgc__index {
-    uint32_t *slots; /* 0 is free */
+    sgc__index_slot *slots;
     size_t n_slots;
     size_t n;
+    unsigned shift; /* the upper bits of a hash tell where its search begins: it is shifted so far */
 } sgc__index;
 
 typedef sgc_str (*sgc__key_at)(const void *owner, size_t position);
 
+static inline uint32_t sgc__index_hash(sgc_str key)
+{
+    return (uint32_t)(sgc__hash(key.ptr, key.len) >> 32);
+}
+
 /* The position of the key, or SIZE_MAX; *hash is its hash. */
-size_t sgc__index_find(const sgc__index *index, sgc_str key, uint64_t *hash, sgc__key_at key_at,
+size_t sgc__index_find(const sgc__index *index, sgc_str key, uint32_t *hash, sgc__key_at key_at,
                        const void *owner);
 /* Files position `index->n`, whose key has that hash and is no other position's;
  * false: no memory. */
-bool sgc__index_add(sgc__index *index, uint64_t hash, sgc__key_at key_at, const void *owner);
+bool sgc__index_add(sgc__index *index, uint32_t hash);
+/* Begins to load what a search for the key will look at first. */
+static inline void sgc__index_expect(const sgc__index *index, sgc_str key)
+{
+#if defined(__GNUC__)
+    __builtin_prefetch(&index->slots[sgc__index_hash(key) >> index->shift], 1);
+#endif
+}
 void sgc__index_clear(sgc__index *index); /* empties, keeps the memory */
 void sgc__index_free(sgc__index *index);
 

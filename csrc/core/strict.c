@@ -64,7 +64,7 @@ static void set_free(set *s)
 /* Adds a copy of the key; *had where it was there. False: out of memory. */
 static bool set_add(set *s, sgc__arena *arena, sgc_str key, bool *had)
 {
-    uint64_t hash;
+    uint32_t hash;
 
     *had = sgc__index_find(&s->index, key, &hash, key_at, s) != SIZE_MAX;
     if (*had)
@@ -78,7 +78,7 @@ static bool set_add(set *s, sgc__arena *arena, sgc_str key, bool *had)
         s->room = room;
     }
     s->list[s->n] = sgc__arena_copy(arena, key);
-    if (!s->list[s->n].ptr || !sgc__index_add(&s->index, hash, key_at, s))
+    if (!s->list[s->n].ptr || !sgc__index_add(&s->index, hash))
         return false;
     s->n++;
     return true;
@@ -363,7 +363,7 @@ static const char *names_claim(sgc__strict *strict, const sgc__families *familie
     static const char *const suffixes[] = {"_total", "_created", "_info",   "_bucket",
                                            "_count", "_sum",     "_gcount", "_gsum"};
     sgc_str name = sgc__family_name(family);
-    uint64_t hash;
+    uint32_t hash;
     bool had = sgc__index_find(&strict->claimed.index, name, &hash, key_at, &strict->claimed) != SIZE_MAX;
 
     for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes && !had; i++) {

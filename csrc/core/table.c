@@ -3,65 +3,61 @@
  */
 #include "sgc_int.h"
 
-/* A slot holds a position + 1 in as many bits as positions can have, and in the
- * others the upper bits of the key's hash: few keys are looked at that are not
- * the one, each of which may be far from any cache. */
-static uint32_t tag_of(const sgc__index *index, uint64_t hash)
+/* Slots are in order of the hashes but for the few that others have pushed on,
+ * so that a table that grows is read and written from one end to the other, and
+ * no key is looked at. */
+static size_t home_of(const sgc__index *index, uint32_t hash)
 {
-    return (uint32_t)(hash >> 32) & ~(uint32_t)(index->n_slots - 1);
+    return hash >> index->shift;
 }
 
-size_t sgc__index_find(const sgc__index *index, sgc_str key, uint64_t *hash, sgc__key_at key_at,
+size_t sgc__index_find(const sgc__index *index, sgc_str key, uint32_t *hash, sgc__key_at key_at,
                        const void *owner)
 {
     size_t mask = index->n_slots - 1;
-    uint32_t tag, held;
+    const sgc__index_slot *held;
 
-    *hash = sgc__hash(key.ptr, key.len);
+    *hash = sgc__index_hash(key);
     if (!index->n)
         return SIZE_MAX;
-    tag = tag_of(index, *hash);
-    for (size_t slot = (size_t)*hash & mask; (held = index->slots[slot]) != 0; slot = (slot + 1) & mask) {
-        uint32_t position = (held & (uint32_t)mask) - 1;
-        if ((held & ~(uint32_t)mask) == tag && sgc__eq(key_at(owner, position), key))
-            return position;
-    }
+    for (size_t slot = home_of(index, *hash); (held = &index->slots[slot])->place; slot = (slot + 1) & mask)
+        if (held->hash == *hash && sgc__eq(key_at(owner, held->place - 1), key))
+            return held->place - 1;
     return SIZE_MAX;
 }
 
-static void file(sgc__index *index, uint64_t hash, size_t position)
+static void file(sgc__index *index, sgc__index_slot entry)
 {
-    size_t mask = index->n_slots - 1, slot = (size_t)hash & mask;
+    size_t mask = index->n_slots - 1, slot = home_of(index, entry.hash);
 
-    while (index->slots[slot])
+    while (index->slots[slot].place)
         slot = (slot + 1) & mask;
-    index->slots[slot] = ((uint32_t)position + 1) | tag_of(index, hash);
+    index->slots[slot] = entry;
 }
 
-/* Doubles the table and files every position again. */
-static bool grow(sgc__index *index, sgc__key_at key_at, const void *owner)
+/* Doubles the table and files every entry again. */
+static bool grow(sgc__index *index)
 {
-    sgc__index wide = {.n_slots = index->n_slots ? index->n_slots * 2 : 32, .n = index->n};
+    sgc__index wide = {.n_slots = index->n_slots ? index->n_slots * 2 : 32,
+                       .n = index->n,
+                       .shift = index->n_slots ? index->shift - 1 : 32 - 5};
 
-    wide.slots = sgc__alloc(wide.n_slots, sizeof *wide.slots);
+    wide.slots = wide.n_slots <= INT32_MAX ? sgc__alloc(wide.n_slots, sizeof *wide.slots) : NULL;
     if (!wide.slots)
         return false;
-    for (size_t i = 0; i < index->n; i++) {
-        sgc_str key = key_at(owner, i);
-        file(&wide, sgc__hash(key.ptr, key.len), i);
-    }
+    for (size_t i = 0; i < index->n_slots; i++)
+        if (index->slots[i].place)
+            file(&wide, index->slots[i]);
     sgc__release(index->slots);
     *index = wide;
     return true;
 }
 
-bool sgc__index_add(sgc__index *index, uint64_t hash, sgc__key_at key_at, const void *owner)
+bool sgc__index_add(sgc__index *index, uint32_t hash)
 {
-    if (index->n >= UINT32_MAX - 1)
+    if (index->n * 4 >= index->n_slots * 3 && !grow(index))
         return false;
-    if (index->n * 4 >= index->n_slots * 3 && !grow(index, key_at, owner))
-        return false;
-    file(index, hash, index->n++);
+    file(index, (sgc__index_slot){hash, (uint32_t)++index->n});
     return true;
 }
 
