@@ -6,6 +6,7 @@ so that its rates are over the same seconds as a window.
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -344,6 +345,28 @@ def test_the_simulated_servers_do_what_the_panels_are_about(history: History, ke
     assert silent == {"put back for want of memory"}
     ratios = expected.of("KV cache used by group", "{{instance}} dp {{dp_rank}}")
     assert len(set(ratios.values())) == 4
+
+
+def test_grafana_reads_every_field_of_the_dashboard() -> None:
+    models = pytest.importorskip("grafana_foundation_sdk.models.dashboard")
+    plugins = importlib.import_module("grafana_foundation_sdk.cog.plugins")
+    encoder = importlib.import_module("grafana_foundation_sdk.cog.encoder")
+    plugins.register_default_plugins()
+
+    def read(dashboard: dict[str, Any]) -> Any:
+        return json.loads(encoder.JSONEncoder().encode(models.Dashboard.from_json(dashboard)))
+
+    assert read({**DASHBOARD, "panel": []}) == read(DASHBOARD)  # what it does not know it leaves out
+    assert without_defaults(read(DASHBOARD), DASHBOARD) == DASHBOARD
+
+
+def without_defaults(read: Any, wanted: Any) -> Any:
+    """Of what was read, the fields that were there to read, at any depth."""
+    if isinstance(read, dict) and isinstance(wanted, dict):
+        return {name: without_defaults(value, wanted[name]) for name, value in read.items() if name in wanted}
+    if isinstance(read, list) and isinstance(wanted, list) and len(read) == len(wanted):
+        return [without_defaults(*pair) for pair in zip(read, wanted, strict=True)]
+    return read
 
 
 def test_a_dashboard_has_panels_of_their_own_place_and_number() -> None:
