@@ -59,7 +59,7 @@ class Events:
     def __init__(self, port: int, query: str = "", headers: Mapping[str, str] | None = None) -> None:
         url = f"http://127.0.0.1:{port}{EVENTS}{query}"
         self.answer = urllib.request.urlopen(
-            urllib.request.Request(url, headers=dict(headers or {})), timeout=10
+            urllib.request.Request(url, headers=dict(headers or {})), timeout=60
         )
 
     def __iter__(self) -> Iterator[Event]:

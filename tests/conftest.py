@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """The first of a module that is marked ``namespace`` waits for all of them."""
+    if item.get_closest_marker("namespace") and namespaces.INSIDE not in os.environ:
+        item.add_marker(pytest.mark.timeout(1800))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Runs what is marked ``namespace`` in a network of its own."""

@@ -13,11 +13,12 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from servers import Answer, Request, eventually
+from stopwatch import Stopwatch
 
 from sglang_collect._core import Endpoint, Result, Scraper
 
 SLACK = 0.3
-"""Seconds past its timeout in which a scrape must be over, 0.1 and what a busy machine adds."""
+"""Seconds past its timeout in which a scrape must be over: 0.1, and what a server in Python adds."""
 
 
 def sized(body: bytes, *, length: int | str | None = None, fields: str = "") -> bytes:
@@ -99,14 +100,14 @@ def nothing_left_open() -> Iterator[None]:
     assert eventually(lambda: open_files() <= before), (before, open_files())
 
 
-def fetch(scraper: Scraper, endpoint: Endpoint, plan: Any = None) -> tuple[Result, float]:
-    """One result, and the seconds it took."""
-    started = time.monotonic()
-    scraper.submit(endpoint, plan)
-    results: list[Result] = []
-    while not results:
-        results = scraper.wait(30)
-    return results[0], time.monotonic() - started
+def fetch(scraper: Scraper, endpoint: Endpoint, plan: Any = None) -> tuple[Result, Stopwatch]:
+    """One result, and how long it took."""
+    with Stopwatch() as took:
+        scraper.submit(endpoint, plan)
+        results: list[Result] = []
+        while not results:
+            results = scraper.wait(30)
+    return results[0], took
 
 
 def check_error(error: Any, kind: type[Exception], reason: str, words: str, endpoint: str) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from servers import Request, Server, answer, unused_port
+from servers import Answer, Request, Server, answer, eventually, unused_port
 
 import sglang_collect as sc
 from sglang_collect import _core
@@ -65,6 +65,16 @@ def fail_once(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
     monkeypatch.setattr(_core, "Scraper", Failing)
 
 
+def once_asked(server: Server, n: int) -> Answer:
+    """Answers as soon as another server has been asked so many times."""
+
+    def reply(request: Request, connection: socket.socket) -> bytes:
+        assert eventually(lambda: len(server.requests) >= n)
+        return PAGE
+
+    return reply
+
+
 @contextmanager
 def soon(action: Callable[[], Any], seconds: float = 0.2) -> Iterator[None]:
     """Does something in another thread a little later."""
@@ -79,7 +89,7 @@ def soon(action: Callable[[], Any], seconds: float = 0.2) -> Iterator[None]:
 def python(script: str, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-X", "faulthandler", "-W", "default", "-c", textwrap.dedent(script), *args],
-        timeout=30,
+        timeout=120,
         capture_output=True,
         text=True,
     )

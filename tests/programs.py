@@ -23,7 +23,7 @@ class Program:
     def said(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def wait_until(self, condition: Callable[[], bool], *, seconds: float = 60.0) -> None:
+    def wait_until(self, condition: Callable[[], bool], *, seconds: float = 120.0) -> None:
         """Waits for what the program brings about; an AssertionError with its words where it does not."""
         eventually(lambda: self.process.poll() is not None or condition(), seconds=seconds)
         assert self.process.poll() is None, f"it ended: {self.said}"
@@ -51,7 +51,7 @@ def running(
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(60)
         finally:
             process.kill()
             process.wait()

@@ -120,7 +120,7 @@ def _answer(page: bytes, openmetrics: bool) -> bytes:
 
 def _scraped(port: int, count: int) -> list[bool]:
     """Whether the nth target is up, once all have been scraped."""
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         time.sleep(0.2)
         try:

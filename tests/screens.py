@@ -44,7 +44,7 @@ def cells_of(lines: list[str], name: str) -> dict[str, str]:
     return dict(zip(COLUMNS, words, strict=False))
 
 
-async def until(pilot: Pilot[None], condition: Callable[[], object], *, seconds: float = 20.0) -> None:
+async def until(pilot: Pilot[None], condition: Callable[[], object], *, seconds: float = 60.0) -> None:
     """Lets the app run until something holds, and fails where it never does."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -100,7 +100,7 @@ class Terminal:
                 for color in (cell.fg, cell.bg)
             }
 
-    def shows(self, condition: Callable[[list[str]], object], *, seconds: float = 30.0) -> bool:
+    def shows(self, condition: Callable[[list[str]], object], *, seconds: float = 60.0) -> bool:
         """Waits until the screen is as it should be."""
         deadline = time.monotonic() + seconds
         while not condition(self.lines):
@@ -116,8 +116,8 @@ class Terminal:
         """Its exit code, after a signal where one is given, and with all that it wrote read."""
         if number is not None:
             self.process.send_signal(number)
-        code = self.process.wait(timeout=30)
-        self._reader.join(5)
+        code = self.process.wait(timeout=60)
+        self._reader.join(60)
         return code
 
 

@@ -205,7 +205,7 @@ def unused_port() -> int:
     return port
 
 
-def eventually(condition: Callable[[], bool], *, seconds: float = 5.0) -> bool:
+def eventually(condition: Callable[[], bool], *, seconds: float = 60.0) -> bool:
     """Waits for what another thread or process brings about."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -19,6 +19,7 @@ from apps import running
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.testclient import TestClient
 from servers import Request, Server, answer, eventually, serving, unused_port
+from stopwatch import Stopwatch
 
 from sglang_collect import _answers, _core, _requests, api
 from sglang_collect.api import HOP_HEADER, Instance, RouterSettings, create_app, create_router
@@ -134,10 +135,10 @@ def test_every_reason_of_a_failure_has_its_sentence() -> None:
 
 
 def test_a_timeout_ends_the_collection(client: TestClient, silent: Server) -> None:
-    started = time.monotonic()
-    response = post(client, silent.url, timeout=0.2)
+    with Stopwatch() as took:
+        response = post(client, silent.url, timeout=0.2)
     assert response.json()["error"] == "timeout_first_byte: the target did not answer in time"
-    assert time.monotonic() - started < 1
+    assert took.seconds < 1
 
 
 def test_an_exception_of_ours_is_an_internal_error_with_a_number_that_the_log_has(
@@ -437,16 +438,24 @@ def asking(port: int, bodies: Sequence[dict[str, Any]]) -> list[asyncio.Task[tup
     return [asyncio.create_task(ask(port, "POST", COLLECT, body)) for body in bodies]
 
 
+async def seconds_for(port: int, n: int) -> float:
+    """What this machine takes for so many requests at once that are answered at once."""
+    started = time.monotonic()
+    await asyncio.gather(*(ask(port, "GET", "/health") for _ in range(n)))
+    return time.monotonic() - started
+
+
 async def test_more_collections_than_there_is_room_for_are_503_at_once(silent: Server) -> None:
     settings = RouterSettings(allow=LOOPBACK, max_concurrent=4, max_queue=6)
     with running(create_app(settings)) as port:
-        bodies = [{"instance_id": f"i{n}", "endpoint": silent.url, "timeout": 1.0} for n in range(50)]
+        timeout = max(1.0, 5 * await seconds_for(port, 50))
+        bodies = [{"instance_id": f"i{n}", "endpoint": silent.url, "timeout": timeout} for n in range(50)]
         tasks = asking(port, bodies)
         health = []
         while not all(task.done() for task in tasks):
-            started = time.monotonic()
-            assert (await ask(port, "GET", "/health"))[0] == 200
-            health.append(time.monotonic() - started)
+            with Stopwatch() as took:
+                assert (await ask(port, "GET", "/health"))[0] == 200
+            health.append(took.seconds)
             await asyncio.sleep(0.02)
         answers = [task.result() for task in tasks]
     full = [text for status, text in answers if status == 503]
@@ -469,12 +478,15 @@ def test_a_request_without_end_is_413_while_it_is_sent() -> None:
 
 
 async def test_equal_requests_at_once_are_one_scrape() -> None:
+    pause = 0.3
+
     def slow(request: Request, connection: socket.socket) -> bytes:
-        time.sleep(0.3)
+        time.sleep(pause)
         return answer(PAGE)
 
     with serving(slow) as server, running(create_app(RouterSettings(allow=LOOPBACK))) as port:
-        body = {"instance_id": "x", "endpoint": server.url}
+        pause = max(0.3, 3 * await seconds_for(port, 100))
+        body = {"instance_id": "x", "endpoint": server.url, "timeout": 30}
         answers = await asyncio.gather(*asking(port, [body] * 100))
         assert [status for status, _ in answers] == [200] * 100
         assert all('"success":true' in text for _, text in answers)
@@ -496,14 +508,14 @@ async def test_a_client_that_hangs_up_ends_the_scrape(silent: Server, wrapped: b
         for method, path in (("POST", COLLECT), ("GET", f"{METRICS}?endpoint={silent.url}")):
             before = silent.closed
             task = asyncio.create_task(
-                ask(port, method, path, {"instance_id": "x", "endpoint": silent.url, "timeout": 5})
+                ask(port, method, path, {"instance_id": "x", "endpoint": silent.url, "timeout": 30})
             )
             assert await asyncio.to_thread(eventually, lambda before=before: silent.opened == before + 1)
             assert silent.closed == before
             task.cancel()
-            assert await asyncio.to_thread(
-                eventually, lambda before=before: silent.closed == before + 1, seconds=0.5
-            )
+            with Stopwatch() as took:
+                assert await asyncio.to_thread(eventually, lambda before=before: silent.closed == before + 1)
+            assert took.seconds < 0.5
 
 
 async def test_a_client_that_hangs_up_before_its_request_is_whole_is_no_error(
@@ -525,7 +537,7 @@ async def test_a_client_that_hangs_up_before_its_request_is_whole_is_no_error(
 
 async def test_a_scrape_goes_on_for_the_clients_that_still_wait(silent: Server) -> None:
     with running(create_app(RouterSettings(allow=LOOPBACK))) as port:
-        first, second = asking(port, [{"instance_id": "x", "endpoint": silent.url, "timeout": 0.7}] * 2)
+        first, second = asking(port, [{"instance_id": "x", "endpoint": silent.url, "timeout": 1.5}] * 2)
         assert await asyncio.to_thread(eventually, lambda: len(silent.requests) == 1)
         await asyncio.sleep(0.1)
         first.cancel()
@@ -559,7 +571,7 @@ async def test_a_collection_that_has_ended_is_not_shared_any_more(
     service: api._Service, server: Server
 ) -> None:
     tasks = []
-    end = time.monotonic() + 2
+    end = time.monotonic() + 60
     while len(server.requests) < 3 and time.monotonic() < end:
         tasks.append(asyncio.create_task(collecting(service, server.url)))  # so that one always waits
         await asyncio.sleep(0)

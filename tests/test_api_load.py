@@ -91,9 +91,12 @@ def application(log: Path) -> Iterator[tuple[int, int]]:
         process.wait(20)
 
 
-def health(port: int, command: list[str], output: TextIO | None = None) -> float:
-    """Seconds of the 99th of a hundred health checks, while a command runs, which writes to `output`."""
-    times = []
+def health(port: int, command: list[str], output: TextIO | None = None) -> tuple[float, float]:
+    """Of the 99th of a hundred health checks while a command runs, which writes to `output`: its seconds.
+
+    And those by which a sleep of 5 ms took longer meanwhile: the yardstick.
+    """
+    times, late = [], []
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     with subprocess.Popen(command, stdout=output) as load:
         try:
@@ -102,12 +105,14 @@ def health(port: int, command: list[str], output: TextIO | None = None) -> float
                 connection.request("GET", "/health")
                 assert connection.getresponse().read() == b'{"status":"ok"}'
                 times.append(time.perf_counter() - started)
+                asleep = time.perf_counter()
                 time.sleep(0.005)
+                late.append(time.perf_counter() - asleep - 0.005)
         finally:
             load.kill()
             connection.close()
     assert load.returncode == 0
-    return statistics.quantiles(times, n=100)[-1]
+    return statistics.quantiles(times, n=100)[-1], statistics.quantiles(late, n=100)[-1]
 
 
 def threads(process: int) -> int:
@@ -129,7 +134,6 @@ def outcome(answer: str) -> str:
 def test_two_thousand_requests_are_all_answered_and_the_application_goes_on(tmp_path: Path) -> None:
     log, answers_file = tmp_path / "log", tmp_path / "answers"
     page = sized(b"", length=100_000)
-    p99 = []
     with (
         serving(answer("sglang:num_requests_running 4\nother:secret 1\n")) as good,
         serving(silence) as silent,
@@ -139,7 +143,7 @@ def test_two_thousand_requests_are_all_answered_and_the_application_goes_on(tmp_
         for _ in range(ROUNDS):
             with answers_file.open("w") as output:
                 command = script(CALLERS, port, REQUESTS, good.url, silent.url, dripping.url)
-                p99.append(health(port, command, output))
+                p99, late = health(port, command, output)
             answers = json.loads(answers_file.read_text())
             outcomes = Counter(outcome(answer) for answer in answers)
             assert outcomes.total() == REQUESTS
@@ -148,10 +152,10 @@ def test_two_thousand_requests_are_all_answered_and_the_application_goes_on(tmp_
             assert sum(outcomes[reason] for reason in TIMEOUTS) > 50
             assert threads(process) < 60
             assert not [answer for answer in answers if "secret" in answer]
-            if SLOW or min(p99) < QUICK:
+            quick = QUICK * (10 if SLOW else 1) + 10 * late
+            if p99 < quick:
                 break
         assert max(silent.most, dripping.most) <= 32
     assert "secret" not in log.read_text()
-    print(f"health p99 {min(p99):.3f} s; {dict(outcomes)}")
-    busy = SLOW or os.getloadavg()[0] > 3 * (os.cpu_count() or 1)  # with what others do
-    assert min(p99) < (10 * QUICK if busy else QUICK), p99
+    print(f"health p99 {p99:.3f} s beside sleeps {late:.3f} s late; {dict(outcomes)}")
+    assert p99 < quick

@@ -11,7 +11,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from typing import Any
 import pytest
 from fleets import counting, dead, echo, finished
 from servers import Server, answer, eventually, serving, silence, unused_port
+from stopwatch import Stopwatch
 
 import sglang_collect as sc
 from sglang_collect._fleet_table import write_fleet
@@ -67,12 +67,12 @@ def first_line(process: subprocess.Popen[str]) -> str:
 def ended_by(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str]:
     """Exit code and stderr after a signal."""
     process.send_signal(number)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     return process.returncode, errors
 
 
 def get(url: str, **headers: str) -> Any:
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as response:
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60) as response:
         return json.load(response)
 
 
@@ -222,11 +222,10 @@ def test_a_refused_connection_asks_for_server_and_port(capsys: pytest.CaptureFix
 
 
 def test_a_silent_server_ends_in_a_timeout(capsys: pytest.CaptureFixture[str]) -> None:
-    with serving(silence) as server:
-        began = time.monotonic()
+    with serving(silence) as server, Stopwatch() as took:
         code, _, err = run(capsys, "scrape", server.url, "--timeout", "0.3")
     assert code == 1
-    assert time.monotonic() - began < 2
+    assert took.seconds < 2
     assert server.url in one_line(err)
 
 
@@ -305,13 +304,10 @@ def test_the_console_script_is_the_module() -> None:
 
 def test_ctrl_c_ends_a_scrape_with_130_and_no_words() -> None:
     with serving(silence) as server, started("scrape", server.url, "--timeout", "30") as process:
-        deadline = time.monotonic() + 20
-        while not server.requests:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        began = time.monotonic()
-        assert ended_by(process, signal.SIGINT) == (130, "")
-        assert time.monotonic() - began < 5
+        assert eventually(lambda: len(server.requests) == 1)
+        with Stopwatch() as took:
+            assert ended_by(process, signal.SIGINT) == (130, "")
+        assert took.seconds < 5
 
 
 def test_a_reader_that_hangs_up_gets_no_traceback(sglang_simulator: Simulator) -> None:
@@ -320,7 +316,7 @@ def test_a_reader_that_hangs_up_gets_no_traceback(sglang_simulator: Simulator) -
         process.stdout.close()
         assert process.stderr is not None
         assert process.stderr.read() == ""
-        assert process.wait(timeout=20) == 1
+        assert process.wait(timeout=60) == 1
 
 
 # --------------------------------------------------------------------- fleet
@@ -432,7 +428,7 @@ def test_a_reader_that_goes_away_ends_a_fleet() -> None:
         first_line(process)
         assert process.stdout is not None
         process.stdout.close()
-        assert process.wait(timeout=20) == 1
+        assert process.wait(timeout=60) == 1
 
 
 # ------------------------------------------------------------- on a terminal
@@ -617,7 +613,7 @@ def test_serve_without_allowed_targets_refuses_them(sglang_simulator: Simulator)
         url = f"{first_line(process)}/api/v1/metrics/sglang/any?endpoint={sglang_simulator.url}"
         assert refusal(url) == 403
         process.terminate()
-        assert "allow" in process.communicate(timeout=20)[1]
+        assert "allow" in process.communicate(timeout=60)[1]
 
 
 def test_an_empty_token_file_does_not_open_the_service(
@@ -681,7 +677,7 @@ def test_a_missing_extra_is_named(args: list[str], module: str, extra: str) -> N
         "sys.exit(main(sys.argv[2:]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, module, *args], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", script, module, *args], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 1
     assert f"sglang-collect[{extra}]" in one_line(done.stderr)

@@ -27,7 +27,7 @@ def run_without_memory(*more: str) -> subprocess.CompletedProcess[str]:
         env={**quiet, "GLIBC_TUNABLES": tunables, "PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=280,
     )
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 from servers import Answer, Request, answer, eventually, serving, silence, unused_port
+from stopwatch import Stopwatch
 
 from sglang_collect._core import Endpoint, Extract, Guard, Plan, Result, Scraper
 from sglang_collect.errors import (
@@ -54,9 +55,9 @@ def scraper() -> Iterator[Scraper]:
 
 def wait_all(scraper: Scraper, n: int) -> list[Result]:
     results: list[Result] = []
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while len(results) < n and time.monotonic() < deadline:
-        results += scraper.wait(5)
+        results += scraper.wait(60)
     assert len(results) == n
     return results
 
@@ -121,10 +122,10 @@ def test_many_scrapes_are_under_way_at_once(scraper: Scraper) -> None:
         return answer(PAGE)
 
     with serving(slow) as server:
-        started = time.monotonic()
-        ids = [scraper.submit(Endpoint(server.url), PLAN) for _ in range(20)]
-        results = wait_all(scraper, 20)
-        assert time.monotonic() - started < 2
+        with Stopwatch() as took:
+            ids = [scraper.submit(Endpoint(server.url), PLAN) for _ in range(20)]
+            results = wait_all(scraper, 20)
+        assert took.seconds < 2
     assert sorted(result.id for result in results) == ids == sorted(set(ids))
 
 
@@ -184,7 +185,7 @@ def test_a_result_keeps_its_endpoint_and_its_plan(scraper: Scraper) -> None:
     with serving(answer(PAGE)) as server:
         scraper.submit(Endpoint(server.url), Plan(["sglang:"], {"n": Extract(["running"])}))
         gc.collect()
-        [result] = scraper.wait(5)
+        [result] = scraper.wait(60)
         del server
     gc.collect()
     assert result.fold is not None
@@ -223,7 +224,7 @@ def test_a_status_is_an_http_status_error(scraper: Scraper) -> None:
 def test_a_refused_connection_is_a_connect_error(scraper: Scraper) -> None:
     url = f"http://127.0.0.1:{unused_port()}/metrics?token=secret"
     scraper.submit(Endpoint(url))
-    [result] = scraper.wait(5)
+    [result] = scraper.wait(60)
     error = result.error
     assert type(error) is ConnectError
     assert error.reason == "connect_failed"
@@ -236,13 +237,13 @@ def test_a_refused_connection_is_a_connect_error(scraper: Scraper) -> None:
 
 
 def test_a_silent_server_is_a_timeout(scraper: Scraper) -> None:
-    started = time.monotonic()
-    error = failure(scraper, silence, timeout=0.3)
-    assert 0.29 < time.monotonic() - started < 0.8
+    with Stopwatch() as took:
+        error = failure(scraper, silence, timeout=0.3)
+    assert took.seconds < 0.8
     assert type(error) is ScrapeTimeout
     assert isinstance(error, TimeoutError)
     assert error.reason == "timeout_first_byte"
-    assert 0.29 < error.elapsed < 0.8
+    assert 0.29 < error.elapsed < took.elapsed
 
 
 def test_html_is_no_exposition(scraper: Scraper) -> None:
@@ -279,7 +280,7 @@ def test_a_cut_body_is_a_scrape_error(scraper: Scraper) -> None:
 
 def test_a_long_url_leaves_room_for_what_went_wrong(scraper: Scraper) -> None:
     scraper.submit(Endpoint(f"http://127.0.0.1:{unused_port()}/{'x' * 1500}"))
-    error = scraper.wait(5)[0].error
+    error = scraper.wait(60)[0].error
     assert len(str(error)) <= 300
     assert str(error).endswith(" s)")
 
@@ -298,19 +299,20 @@ def test_a_good_scrape_follows_a_bad_one(scraper: Scraper) -> None:
 
 
 def test_wait_returns_at_once_when_nothing_is_pending(scraper: Scraper) -> None:
-    started = time.monotonic()
-    assert scraper.wait() == []
-    assert scraper.wait(5) == []
-    assert time.monotonic() - started < 1
+    with Stopwatch() as took:
+        assert scraper.wait() == []
+        assert scraper.wait(5) == []
+    assert took.seconds < 1
 
 
 def test_wait_returns_nothing_when_the_time_is_over(scraper: Scraper) -> None:
     with serving(silence) as server:
         scraper.submit(Endpoint(server.url))
         for timeout in (0, 0.05, 0.35):
-            started = time.monotonic()
-            assert scraper.wait(timeout) == []
-            assert timeout <= time.monotonic() - started < timeout + 0.3
+            with Stopwatch() as took:
+                assert scraper.wait(timeout) == []
+            assert timeout <= took.elapsed
+            assert took.seconds < timeout + 0.3
         assert scraper.pending == 1
 
 
@@ -348,10 +350,9 @@ def test_wait_takes_numbers(scraper: Scraper) -> None:
 def test_wake_ends_a_wait(scraper: Scraper) -> None:
     with serving(silence) as server:
         scraper.submit(Endpoint(server.url))
-        with soon(scraper.wake):
-            started = time.monotonic()
+        with soon(scraper.wake), Stopwatch() as took:
             assert scraper.wait() == []
-            assert time.monotonic() - started < 0.15 + 0.2
+        assert took.seconds < 0.15 + 0.2
         assert scraper.pending == 1
 
 
@@ -360,18 +361,19 @@ def test_a_wake_before_a_wait_ends_it_once(scraper: Scraper) -> None:
         scraper.submit(Endpoint(server.url))
         scraper.wake()
         scraper.wake()
-        started = time.monotonic()
-        assert scraper.wait(5) == []
-        assert time.monotonic() - started < 1
-        assert scraper.wait(0.2) == []
-        assert time.monotonic() - started >= 0.2
+        with Stopwatch() as took:
+            assert scraper.wait(5) == []
+        assert took.seconds < 1
+        with Stopwatch() as took:
+            assert scraper.wait(0.2) == []
+        assert took.elapsed >= 0.2
 
 
 def test_a_scrape_submitted_by_another_thread_ends_the_wait_of_the_first(scraper: Scraper) -> None:
     with serving(silence) as silent, serving(answer(PAGE)) as server:
         first = scraper.submit(Endpoint(silent.url))
         with soon(lambda: scraper.submit(Endpoint(server.url), PLAN)):
-            [result] = scraper.wait(5)
+            [result] = scraper.wait(60)
     assert result.id != first
     assert result.fold == {"running": 7.0, "none": None}
 
@@ -429,14 +431,12 @@ def test_an_exception_of_a_signal_handler_ends_a_wait(scraper: Scraper, error: t
 
     with serving(silence) as silent, serving(answer(PAGE)) as server:
         scraper.submit(Endpoint(silent.url))
-        with signalled(handler):
-            started = time.monotonic()
-            with pytest.raises(error):
-                scraper.wait()
-            assert time.monotonic() - started < 0.15 + 0.2
+        with signalled(handler), Stopwatch() as took, pytest.raises(error):
+            scraper.wait()
+        assert took.seconds < 0.15 + 0.2
         assert scraper.pending == 1
         scraper.submit(Endpoint(server.url), PLAN)
-        assert scraper.wait(5)[0].fold == {"running": 7.0, "none": None}
+        assert scraper.wait(60)[0].fold == {"running": 7.0, "none": None}
 
 
 def test_a_signal_handler_that_returns_does_not_end_a_wait(scraper: Scraper) -> None:
@@ -465,10 +465,9 @@ def test_a_cancelled_scrape_is_a_result(scraper: Scraper) -> None:
     with serving(silence) as server:
         first, second = (scraper.submit(Endpoint(server.url), PLAN) for _ in range(2))
         scraper.wait(0.05)
-        with soon(lambda: scraper.cancel(first)):
-            started = time.monotonic()
+        with soon(lambda: scraper.cancel(first)), Stopwatch() as took:
             [result] = scraper.wait()
-            assert time.monotonic() - started < 0.35
+        assert took.seconds < 0.35
         assert result.id == first
         assert type(result.error) is ScrapeError
         assert result.error.reason == "cancelled"
@@ -521,11 +520,11 @@ def test_close_ends_what_another_thread_waits_for() -> None:
         thread = threading.Thread(target=lambda: results.extend(scraper.wait()))
         thread.start()
         assert eventually(lambda: len(server.requests) == 3)
-        started = time.monotonic()
-        scraper.close()
-        scraper.close()
-        thread.join()
-        assert time.monotonic() - started < 0.2
+        with Stopwatch() as took:
+            scraper.close()
+            scraper.close()
+            thread.join()
+        assert took.seconds < 0.2
         assert eventually(lambda: server.closed == server.opened)
     assert [getattr(result.error, "reason", None) for result in results] == ["cancelled"] * len(results)
 
@@ -592,7 +591,7 @@ def test_a_forked_child_scrapes_over_connections_of_its_own() -> None:
 
         def scrape():
             scraper.submit(endpoint, plan)
-            [result] = scraper.wait(5)
+            [result] = scraper.wait(60)
             return result.fold["n"], result.reused
 
         assert scrape() == (1.0, False), "first"
@@ -655,7 +654,7 @@ def test_headers_and_credentials_reach_the_server_and_nobody_else(scraper: Scrap
     with serving(answer(PAGE)) as server:
         endpoint = Endpoint(server.url, **options)
         scraper.submit(endpoint)
-        [result] = scraper.wait(5)
+        [result] = scraper.wait(60)
         scraper.submit(Endpoint(server.url, basic_auth=("user", "secret3")))
         scraper.wait(5)
         first, second = server.requests
@@ -791,7 +790,7 @@ def test_a_guard_refuses_what_it_does_not_list() -> None:
         for allow, allowed in (([], False), ([f"127.0.0.1:{server.port}"], True), (["10.0.0.0/8"], False)):
             with Scraper(guard=Guard(allow)) as scraper:
                 scraper.submit(Endpoint(server.url), PLAN)
-                [result] = scraper.wait(5)
+                [result] = scraper.wait(60)
                 assert isinstance(result.error, TargetRefused) is not allowed
         assert server.opened == 1
 

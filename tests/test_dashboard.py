@@ -23,7 +23,7 @@ from sglang_collect.api import RouterSettings, create_app
 from sglang_collect.simulator import LoadModel, Simulator
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"> & </script><script>document.title='owned'</script>"
-LATE = 15_000  # ms in which a busy machine draws what it was told
+LATE = 60_000  # ms in which a busy machine draws what it was told
 
 
 # ------------------------------------------------------------------ without one
@@ -475,15 +475,16 @@ def test_many_that_go_down_at_once_are_not_all_read_out(
     simulator = simulate()
     page = tab(serve({f"s{n}": simulator.url for n in range(8)}))
     page.until(lambda: "Servers up\n8 of 8" in page.text("#totals"))
+    page.page.evaluate(
+        """() => {
+            const news = document.getElementById("news");
+            window.told = [];
+            new MutationObserver(() => window.told.push(news.textContent)).observe(news, { childList: true });
+        }"""
+    )
     simulator.stop()
-    told: list[str] = []
-
-    def all_told() -> bool:
-        all_down = "Servers up\n0 of 8" in page.text("#totals")
-        told.append(page.text("#news"))  # after the totals, with which it is drawn
-        return all_down
-
-    page.until(all_told)
+    page.until(lambda: "Servers up\n0 of 8" in page.text("#totals"))
+    told = page.page.evaluate("window.told")
     assert all(text.count(",") <= 4 for text in told)
     assert any(text.startswith("Down: ") for text in told)
 

@@ -55,7 +55,7 @@ def requests_at(simulator: Simulator) -> int:
 
 
 def test_the_performance_agent_serves_the_snapshot_and_its_advice(simulators: list[Simulator]) -> None:
-    app = example("performance_agent").make_app({"gpu1": simulators[0].url, "gone": NOBODY}, interval=0.1)
+    app = example("performance_agent").make_app({"gpu1": simulators[0].url, "gone": NOBODY})
     with TestClient(app) as client:
         assert client.get("/advice/gpu1").json()["advice"] == []
         gone = client.get("/advice/gone")
@@ -145,7 +145,7 @@ def test_the_window_is_drawn(tmp_path: Path) -> None:
     with Simulator(LoadModel(load=0.6)) as simulator:
         simulator.step(60)
         command = [sys.executable, EXAMPLES / "plot_window.py", simulator.url, "--seconds", "1.2"]
-        subprocess.run([*command, "--interval", "0.4", "--out", out], check=True, timeout=50)
+        subprocess.run([*command, "--interval", "0.4", "--out", out], check=True, timeout=280)
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
@@ -170,7 +170,7 @@ def test_the_marks_of_a_window_are_the_quantiles_and_their_buckets() -> None:
 @pytest.mark.parametrize("name", ["load_router", "autoscaler_signal"])
 def test_an_example_says_how_to_run_it(name: str) -> None:
     command = [sys.executable, EXAMPLES / f"{name}.py", "--help"]
-    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=50).stdout
+    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=280).stdout
     assert told.startswith(f"usage: {name}.py")
 
 

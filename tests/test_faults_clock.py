@@ -40,7 +40,7 @@ def run(clock: Path, script: str, *arguments: str) -> None:
         env={"LD_PRELOAD": str(clock), "PYTHONPATH": str(TESTS.parent)},
         cwd=TESTS.parent,
         check=True,
-        timeout=50,
+        timeout=280,
     )
 
 

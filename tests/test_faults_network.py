@@ -26,6 +26,7 @@ from faults import (
 )
 from namespaces import SILENT, names
 from servers import Answer, Request, Server, answer, eventually, serving
+from stopwatch import Stopwatch
 
 import sglang_collect as sc
 from sglang_collect._core import Endpoint, Extract, Guard, Plan, Result, Scraper
@@ -47,6 +48,13 @@ def best(measure: Callable[[], float], wanted: float, tries: int = 5) -> float:
     while least >= wanted and (tries := tries - 1):
         least = min(least, measure())
     return least
+
+
+def seconds_of_a_sweep(targets: Sequence[sc.Target]) -> float:
+    """What this machine takes for these targets, which answer at once."""
+    with sc.Fleet(targets, timeout=60) as fleet, Stopwatch() as took:
+        assert all(result.up for result in fleet.scrape())
+    return took.elapsed
 
 
 @contextmanager
@@ -83,13 +91,12 @@ def test_a_dead_name_server_costs_the_timeout_and_not_more() -> None:
     sc.SGLangMetricsSnapshot  # noqa: B018 - what is imported late
 
     def take(timeout: float) -> float:
-        started = time.monotonic()
-        with pytest.raises(sc.ScrapeTimeout) as caught:
+        with Stopwatch() as took, pytest.raises(sc.ScrapeTimeout) as caught:
             sc.scrape(url, timeout=timeout)
-        seconds = time.monotonic() - started
         check_error(caught.value, sc.ScrapeTimeout, "timeout_resolve", "not resolved", url)
-        assert timeout - 0.01 < seconds < timeout + SLACK
-        return seconds
+        assert timeout - 0.01 < took.elapsed
+        assert took.seconds < timeout + SLACK
+        return took.seconds
 
     with names(nowhere) as server:
         assert best(lambda: take(0.3), 0.35) < 0.35
@@ -109,7 +116,7 @@ def test_lookups_that_were_given_up_are_few_and_go_away() -> None:
         reasons = Counter(result.error.reason for result in wait_all(scraper, 40))  # type: ignore[union-attr]
         assert reasons == {"timeout_resolve": 40}
         assert threads() <= before + 8
-        assert eventually(lambda: threads() <= before and open_files() <= descriptors, seconds=25)
+        assert eventually(lambda: threads() <= before and open_files() <= descriptors)
 
 
 def test_dead_names_hold_up_nobody_else() -> None:
@@ -120,14 +127,13 @@ def test_dead_names_hold_up_nobody_else() -> None:
         good = [f"http://127.0.0.1:{server.port}/{n}" for n in range(100)]
         dead = [f"http://dead{n}.example:30000/" for n in range(100)]
         targets = [sc.Target(url, url) for pair in zip(dead, good, strict=True) for url in pair]
-        with sc.Fleet(targets, timeout=1.0) as fleet:
-            started = time.monotonic()
+        timeout = max(1.0, 10 * seconds_of_a_sweep(targets[1::2]))
+        with sc.Fleet(targets, timeout=timeout) as fleet, Stopwatch() as took:
             results = fleet.scrape()
-            seconds = time.monotonic() - started
         assert [result.error.reason for result in results[::2]] == ["timeout_resolve"] * 100  # type: ignore[union-attr]
         assert [result.error for result in results[1::2]] == [None] * 100
-        assert max(result.elapsed for result in results[1::2]) < 0.9
-        assert seconds < 1.0 + SLACK
+        assert max(result.elapsed for result in results[1::2]) < 0.9 * timeout
+        assert took.seconds < timeout + SLACK
 
 
 def test_a_name_that_does_not_exist_is_told_from_one_that_nobody_answers_for() -> None:
@@ -137,9 +143,9 @@ def test_a_name_that_does_not_exist_is_told_from_one_that_nobody_answers_for() -
     with names(some), Scraper() as scraper:
         for host in ("gone.example", "empty.example", "256.256.256.256"):
             url = f"http://{host}:30000/metrics"
-            result, seconds = fetch(scraper, Endpoint(url, timeout=5), PLAN)
+            result, took = fetch(scraper, Endpoint(url, timeout=5), PLAN)
             check_error(result.error, sc.ConnectError, "resolve_failed", "no address", url)
-            assert seconds < 1
+            assert took.seconds < 1
 
 
 @pytest.mark.parametrize("listening", ["127.0.0.1", "::1"], ids=["IPv4", "IPv6"])
@@ -149,9 +155,9 @@ def test_a_name_with_two_addresses_is_asked_at_the_one_that_listens(listening: s
         serving(answer(PAGE), host=listening) as server,
         Scraper() as scraper,
     ):
-        result, seconds = fetch(scraper, Endpoint(f"http://both.example:{server.port}/", timeout=5), PLAN)
+        result, took = fetch(scraper, Endpoint(f"http://both.example:{server.port}/", timeout=5), PLAN)
     assert result.fold == RUNNING
-    assert seconds < 1
+    assert took.seconds < 1
 
 
 @pytest.mark.parametrize("guard", [None, Guard(["10.9.0.0/16", "two.example"])], ids=["open", "guarded"])
@@ -165,10 +171,11 @@ def test_an_address_that_drops_everything_leaves_time_for_the_next(
         serving(answer(PAGE), host="10.9.0.2", port=30000),
         Scraper(guard=guard) as scraper,
     ):
-        result, seconds = fetch(scraper, Endpoint("http://two.example:30000/", timeout=2), PLAN)
+        result, took = fetch(scraper, Endpoint("http://two.example:30000/", timeout=2), PLAN)
     assert result.error is None
     assert result.fold == RUNNING
-    assert 0.2 < seconds < 2
+    assert took.elapsed > 0.2
+    assert took.seconds < 2
 
 
 def test_a_dead_address_of_the_other_family_costs_little() -> None:
@@ -178,9 +185,9 @@ def test_a_dead_address_of_the_other_family_costs_little() -> None:
         serving(answer(PAGE), host="10.9.0.2", port=30000),
         Scraper() as scraper,
     ):
-        result, seconds = fetch(scraper, Endpoint("http://two.example:30000/", timeout=2), PLAN)
+        result, took = fetch(scraper, Endpoint("http://two.example:30000/", timeout=2), PLAN)
     assert result.fold == RUNNING
-    assert seconds < 1
+    assert took.seconds < 1
 
 
 # ------------------------------------------------------------ hosts and networks
@@ -189,9 +196,10 @@ def test_a_dead_address_of_the_other_family_costs_little() -> None:
 def test_a_host_that_drops_everything_is_a_timeout_of_the_connection() -> None:
     url = "http://10.9.0.1:30000/metrics"
     with dropping("10.9.0.1"), Scraper() as scraper:
-        result, seconds = fetch(scraper, Endpoint(url, timeout=0.5), PLAN)
+        result, took = fetch(scraper, Endpoint(url, timeout=0.5), PLAN)
     check_error(result.error, sc.ScrapeTimeout, "timeout_connect", "10.9.0.1:30000", url)
-    assert 0.49 < seconds < 0.5 + SLACK
+    assert took.elapsed > 0.49
+    assert took.seconds < 0.5 + SLACK
 
 
 def test_a_network_that_dies_inside_a_body_is_a_timeout_and_its_connection_is_not_used_again() -> None:
@@ -208,10 +216,11 @@ def test_a_network_that_dies_inside_a_body_is_a_timeout_and_its_connection_is_no
         assert scraper.wait(0.2) == []
         assert server.requests
         namespaces.lift(False)
-        (result,) = scraper.wait(5)
+        with Stopwatch() as took:
+            (result,) = scraper.wait(60)
         namespaces.lift(True)
         check_error(result.error, sc.ScrapeTimeout, "timeout_body", f"10 of {len(PAGE)} bytes", server.url)
-        assert result.elapsed < 0.8 + SLACK
+        assert took.seconds < 0.8 + SLACK
         result, _ = fetch(scraper, endpoint, PLAN)
         assert result.fold == RUNNING
         assert not result.reused
@@ -221,10 +230,10 @@ def test_a_network_that_is_down_is_named_and_works_when_it_is_back() -> None:
     with serving(answer(PAGE)) as server, Scraper() as scraper:
         url = f"http://10.9.0.9:{server.port}/metrics"
         namespaces.lift(False)
-        result, seconds = fetch(scraper, Endpoint(url, timeout=2), PLAN)
+        result, took = fetch(scraper, Endpoint(url, timeout=2), PLAN)
         namespaces.lift(True)
         check_error(result.error, sc.ConnectError, "connect_failed", "network is unreachable", url)
-        assert seconds < 1
+        assert took.seconds < 1
         result, _ = fetch(scraper, Endpoint(server.url), PLAN)
         assert result.fold == RUNNING
 
@@ -302,26 +311,20 @@ def test_a_thousand_targets_with_a_tenth_in_each_of_nine_faults_end_in_time() ->
         all_servers(),
         names(nowhere),
         dropping("10.9.0.1"),
-        sc.Fleet(timeout=TIMEOUT, limits=LIMITS) as fleet,
     ):
-        for target in targets[:: len(KINDS)]:
-            fleet.add(target)
-        alone = fleet.scrape()
-        for n, target in enumerate(targets):
-            if n % len(KINDS):
-                fleet.add(target)
-        for _ in range(4):  # others use the machine too: one good sweep is enough
-            started = time.monotonic()
-            results = fleet.scrape()
-            seconds = time.monotonic() - started
-            wrong = wrong_reasons(results)
-            if seconds < TIMEOUT + 0.2 and not wrong:
-                break
+        alone = seconds_of_a_sweep(targets[:: len(KINDS)])
+        timeout = max(TIMEOUT, 10 * alone)
+        with sc.Fleet(targets, timeout=timeout, limits=LIMITS) as fleet:
+            for _ in range(4):  # others use the machine too: one good sweep is enough
+                with Stopwatch() as took:
+                    results = fleet.scrape()
+                wrong = wrong_reasons(results)
+                if took.seconds < timeout + 0.2 and not wrong:
+                    break
     healthy = [result.elapsed for result in results if result.error is None]
-    before = [result.elapsed for result in alone]
-    print(f"{seconds:.3f} s; healthy p99 {p99(healthy):.3f} s, {p99(before):.3f} s by themselves")
+    print(f"{took.seconds:.3f} s; healthy p99 {p99(healthy):.3f} s; all of them alone {alone:.3f} s")
     assert len(results) == 1000
-    assert seconds < TIMEOUT + 0.2
+    assert took.seconds < timeout + 0.2
     assert wrong == {}
 
 

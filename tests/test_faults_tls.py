@@ -19,6 +19,7 @@ import trustme
 from certificates import authority, server_context
 from faults import SLACK, check_error, fetch, nothing_left_open, sized, then_close, then_reset
 from servers import Answer, Server, answer, serving
+from stopwatch import Stopwatch
 
 import sglang_collect as sc
 from sglang_collect._core import Endpoint, Extract, Plan, Scraper
@@ -70,12 +71,12 @@ def refuses(
     url = f"https://127.0.0.1:{server.port}/metrics"
     fetch(scraper, Endpoint("http://127.0.0.1:1/"))  # it opens what it keeps at its first scrape
     with nothing_left_open():
-        result, seconds = fetch(scraper, Endpoint(url, timeout=timeout, **options), PLAN)
+        result, took = fetch(scraper, Endpoint(url, timeout=timeout, **options), PLAN)
         check_error(result.error, kind, reason, words, url)
         assert result.fold is None
-        assert seconds < timeout + SLACK
+        assert took.seconds < timeout + SLACK
         server.close()
-    return seconds
+    return took.elapsed
 
 
 def test_a_trusted_server_is_scraped_and_its_connection_kept(
@@ -319,10 +320,10 @@ def test_a_plain_port_asked_for_tls_is_a_failed_handshake(scraper: Scraper) -> N
 def test_a_tls_port_asked_in_plain_is_no_http(ca: trustme.CA, scraper: Scraper) -> None:
     with serving(answer(PAGE), tls=server_context(ca)) as server:
         url = f"http://127.0.0.1:{server.port}/metrics"
-        result, seconds = fetch(scraper, Endpoint(url, timeout=5), PLAN)
+        result, took = fetch(scraper, Endpoint(url, timeout=5), PLAN)
     assert isinstance(result.error, sc.ScrapeError)
     assert result.error.reason in {"reset", "empty_reply", "framing"}
-    assert seconds < 1
+    assert took.seconds < 1
 
 
 @pytest.mark.parametrize(
@@ -364,8 +365,11 @@ def test_every_tls_fault_leaves_the_other_targets_alone(ca: trustme.CA, ca_file:
         stalled_url = f"https://127.0.0.1:{stalled.port}/metrics"
         urls = [good.url, untrusted.url, stalled_url] * 5
         targets = [sc.Target(str(n), url) for n, url in enumerate(urls)]
-        with sc.Fleet(targets, timeout=1.0, ca_file=ca_file) as fleet:
+        with sc.Fleet(targets[::3], timeout=60, ca_file=ca_file) as fleet, Stopwatch() as alone:
+            fleet.scrape()
+        timeout = max(1.0, 20 * alone.elapsed)
+        with sc.Fleet(targets, timeout=timeout, ca_file=ca_file) as fleet:
             results = fleet.scrape()
     reasons = [getattr(result.error, "reason", None) for result in results]
     assert reasons == [None, "tls_untrusted", "timeout_tls"] * 5
-    assert all(result.elapsed < 0.9 for result in results[::3])
+    assert all(result.elapsed < 0.9 * timeout for result in results[::3])

@@ -23,6 +23,7 @@ from apps import EVENTS, Events, following, lasting_port, running
 from fastapi import Depends, HTTPException, Request
 from fleets import counting, dead, finished
 from servers import Server, answer, eventually, serving
+from stopwatch import Stopwatch
 
 import sglang_collect as sc
 from sglang_collect import _live, api
@@ -384,12 +385,12 @@ def test_streams_end_when_the_service_is_told_to(server: Server) -> None:
         with following(port) as events, following(port, of("a")) as others:
             next(events)
             next(others)
-            process.send_signal(signal.SIGTERM)
-            began = time.monotonic()
-            for each in (events, others):
-                assert list(each) is not None
-            assert process.wait(5) == 0
-            assert time.monotonic() - began < 3
+            with Stopwatch() as took:
+                process.send_signal(signal.SIGTERM)
+                for each in (events, others):
+                    assert list(each) is not None
+                assert process.wait(60) == 0
+            assert took.seconds < 3
     finally:
         process.kill()
         _, said = process.communicate()

@@ -153,7 +153,7 @@ async def test_a_cancelled_collection_ends_both() -> None:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            for _ in range(500):
+            for _ in range(6000):
                 if server.closed == 2:
                     break
                 await asyncio.sleep(0.01)
@@ -161,7 +161,7 @@ async def test_a_cancelled_collection_ends_both() -> None:
 
 
 async def both_asked(server: Server) -> None:
-    for _ in range(500):
+    for _ in range(6000):
         if len(server.requests) == 2:
             return
         await asyncio.sleep(0.01)

@@ -14,7 +14,7 @@ SOAK = Path(__file__).parent / "soak.py"
 
 def soak(*options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SOAK), "--scrapes", "3000", "--warm-up", "1500", *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=150)
+    return subprocess.run(command, capture_output=True, text=True, timeout=280)
 
 
 pytestmark = [

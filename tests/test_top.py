@@ -47,7 +47,7 @@ class Shown:
     def cells(self, name: str) -> dict[str, str]:
         return cells_of(self.lines, name)
 
-    async def until(self, condition: Any, *, seconds: float = 20.0) -> None:
+    async def until(self, condition: Any, *, seconds: float = 60.0) -> None:
         await until(self.pilot, condition, seconds=seconds)
 
     async def press(self, *keys: str) -> None:
@@ -111,18 +111,23 @@ async def test_the_row_of_a_server_is_its_truth() -> None:
             await shown.until(lambda: row.result)
             simulator.step(10)
             level = simulator.truth()["server_level"]
-            await shown.until(lambda: row.window)
-            seconds = row.window.seconds if row.window else 0.0
-            shown.app.fleet_screen.draw()
-            await shown.pilot.pause()
+            model = simulator.model
+            made = sum(group.decoded for group in model.groups) - decoded
+
+            def drawn() -> bool:
+                """Is the newest page on the screen, and the window that ends with it?"""
+                there = shown.cells("one")
+                return (
+                    row.window is not None
+                    and there["running"] == str(level["running"])
+                    and float(there["tokens"]) == pytest.approx(made / row.window.seconds, rel=0.01)
+                )
+
+            await shown.until(drawn)
             cells_there = shown.cells("one")
-        model = simulator.model
-        made = sum(group.decoded for group in model.groups) - decoded
         assert cells_there["state"] == "up"
-        assert cells_there["running"] == str(level["running"])
         assert cells_there["waiting"] == str(level["waiting"])
         assert cells_there["kv"] == f"{level['used_ratio'] * 100:.0f}%"
-        assert float(cells_there["tokens"]) == pytest.approx(made / seconds, rel=0.01)
         cached = sum(g.prefill_cached for g in model.groups) - sum(cached for cached, _ in hits)
         computed = sum(g.prefill_computed for g in model.groups) - sum(computed for _, computed in hits)
         assert cells_there["hit"] == f"{cached / (cached + computed) * 100:.0f}%"
@@ -497,12 +502,17 @@ def test_a_window_is_as_long_as_it_was_asked_to_be() -> None:
         simulator.step(20)
         fleet, board = board_of(target("one", simulator.url), interval=0.1, window=0.5)
         with fleet:
-            for _ in range(20):
+            starts = []
+            for _ in range(400):  # until others have left the machine to it for two windows
                 board.take(fleet.scrape())
+                starts.append(fleet.latest["one"].started.timestamp())
+                pauses = [b - a for a, b in pairwise(starts[-20:])]
+                if len(starts) >= 20 and max(pauses) < 0.12:
+                    break
                 time.sleep(0.06)
             window = board.rows[0].window
             assert window is not None
-            assert window.seconds == pytest.approx(0.55, abs=0.15)
+            assert 0.5 <= window.seconds < 0.5 * 7 / 6 + 0.13
 
 
 @pytest.mark.parametrize(

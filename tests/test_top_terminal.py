@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from fleets import dead, echo
 from screens import cells_of, terminal
-from servers import answer, eventually, serving
+from servers import answer, eventually, serving, silence
 
 from sglang_collect.cli import main
 from sglang_collect.simulator import LoadModel, Simulator
@@ -141,10 +141,16 @@ def test_once_sorts_and_filters(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(lambda request, _: answer(page.format(request.path[1:]))) as server:
         base = f"http://127.0.0.1:{server.port}"
         shown = []
-        for args in (["--sort", "running"], ["--sort", "running", "--reverse"], ["--filter", "UP 127"]):
+        for args in (["--sort", "running"], ["--sort", "running", "--reverse"], ["--filter", "UP 127.0.0.1"]):
             _, lines = once(capsys, *args, f"{base}/3", f"http://localhost:{server.port}/8")
             shown.append([line.split()[3] for line in lines[1:-2]])
     assert shown == [["8", "3"], ["3", "8"], ["3"]]
+
+
+def test_once_a_silent_server_makes_no_other_one_stale(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(silence) as silent, serving(answer('sglang:num_running_reqs{x="1"} 4\n')) as server:
+        _, lines = once(capsys, "--timeout", "1", server.url, silent.url)  # five intervals
+    assert [line.split()[1] for line in lines[1:3]] == ["up", "down"]
 
 
 def test_once_on_a_pipe_needs_no_textual() -> None:

