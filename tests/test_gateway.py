@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.skipif(
         importlib.util.find_spec("sglang_router") is None, reason="sglang-router is not installed"
     ),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(600),
 ]
 
 

@@ -20,7 +20,7 @@ from servers import answer, serving
 import sglang_collect as sc
 from sglang_collect._core import Endpoint, Extract, Guard, Plan, Result, Scraper
 
-pytestmark = [pytest.mark.namespace, pytest.mark.timeout(300)]  # the first one waits for all
+pytestmark = pytest.mark.namespace
 
 PLAN = Plan(["sglang:"], {"running": Extract(["num_requests_running"])})
 PORTS = (30000, 30050, 80, 22, 6379)

@@ -25,7 +25,7 @@ from sglang_collect.simulator import LoadModel, render_page
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="Prometheus is not installed"),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(600),
 ]
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)

@@ -37,7 +37,7 @@ from sglang_collect.simulator import LoadModel, Simulator, render_page
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("promtool") is None, reason="Prometheus is not installed"),
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(600),
 ]
 
 SERVERS: dict[str, dict[str, Any]] = {

@@ -19,7 +19,7 @@ def soak(*options: str) -> subprocess.CompletedProcess[str]:
 
 pytestmark = [
     pytest.mark.skipif(heap() == 0, reason="only glibc's malloc says what it has handed out"),
-    pytest.mark.timeout(160),
+    pytest.mark.timeout(600),
 ]
 
 
