@@ -115,7 +115,7 @@ def test_lookups_that_were_given_up_are_few_and_go_away() -> None:
             scraper.submit(Endpoint(f"http://s{n}.example:30000/", timeout=0.3))
         reasons = Counter(result.error.reason for result in wait_all(scraper, 40))  # type: ignore[union-attr]
         assert reasons == {"timeout_resolve": 40}
-        assert threads() <= before + 8
+        assert threads() <= before + 2 * 8  # libcurl 8.20 has a thread for either family
         assert eventually(lambda: threads() <= before and open_files() <= descriptors)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import trustme
-from certificates import authority, server_context
+from certificates import authority, self_signed_context, server_context
 from faults import SLACK, check_error, fetch, nothing_left_open, sized, then_close, then_reset
 from servers import Answer, Server, answer, serving
 from stopwatch import Stopwatch
@@ -45,16 +45,6 @@ def ca_file(ca: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tls") / "ca.pem"
     ca.cert_pem.write_to_path(str(path))
     return path
-
-
-def self_signed(tmp_path: Path) -> ssl.SSLContext:
-    """A server whose certificate vouches for itself."""
-    alone = authority()
-    alone.cert_pem.write_to_path(str(tmp_path / "self.pem"))
-    alone.private_key_pem.write_to_path(str(tmp_path / "self.pem"), append=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "self.pem")
-    return context
 
 
 def refuses(
@@ -114,12 +104,12 @@ def test_an_unknown_issuer_is_not_trusted(scraper: Scraper, ca_file: Path) -> No
 
 
 def test_a_certificate_that_vouches_for_itself_is_not_trusted(scraper: Scraper, tmp_path: Path) -> None:
-    with serving(answer(PAGE), tls=self_signed(tmp_path)) as server:
+    with serving(answer(PAGE), tls=self_signed_context(tmp_path)) as server:
         refuses(scraper, server, "tls_untrusted", "ca_file=")
 
 
 def test_who_asks_for_no_verification_gets_none(scraper: Scraper, tmp_path: Path) -> None:
-    for context in (self_signed(tmp_path), server_context(authority(), "example.org")):
+    for context in (self_signed_context(tmp_path), server_context(authority(), "example.org")):
         with serving(answer(PAGE), tls=context) as server:
             result, _ = fetch(scraper, Endpoint(server.url, verify=False), PLAN)
             assert (result.error, result.fold) == (None, {"a": 1.0})

@@ -61,11 +61,23 @@ void sgc__shards_free(sgc__shards *shards)
     sgc__release(shards->list);
 }
 
+/* libcurl 8.20 and later have a pool of threads that look names up: its cleanup
+ * would wait for those that were given up, and 20 of them keep all others
+ * waiting. How many there are is bounded by the scraper. Headers may be older. */
+static void set_resolver(CURLM *multi)
+{
+    enum { RESOLVE_THREADS_MAX = 20, QUICK_EXIT = 21, MANY = 1000000 };
+
+    curl_multi_setopt(multi, (CURLMoption)RESOLVE_THREADS_MAX, (long)MANY);
+    curl_multi_setopt(multi, (CURLMoption)QUICK_EXIT, 1L);
+}
+
 static bool set_multi(sgc__shard *shard)
 {
     long most = (long)shard->most;
     CURLM *multi = shard->multi;
 
+    set_resolver(multi);
     return curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, most) == CURLM_OK &&
            curl_multi_setopt(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, most) == CURLM_OK &&
            curl_multi_setopt(multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING) == CURLM_OK &&
