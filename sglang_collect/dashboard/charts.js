@@ -6,10 +6,11 @@ import { element, setText } from "./dom.js";
 import { count, percent, rate, seconds, timeOfDay } from "./format.js";
 
 const MOST_POINTS = 300;
+const WHOLE = Array.from({ length: 30 }, (_, n) => [1, 2, 5][n % 3] * 10 ** Math.floor(n / 3)); // steps of an axis
 
 /** Those there are, in the order of a server's view. */
 const CHARTS = {
-  requests: { title: "Requests", lines: { running: "running", waiting: "waiting" }, text: count },
+  requests: { title: "Requests", lines: { running: "running", waiting: "waiting" }, text: count, steps: WHOLE },
   tokens: {
     title: "Tokens per second, of ten seconds",
     lines: { generation_tokens_per_second: "output", prompt_tokens_per_second: "prompt" },
@@ -38,7 +39,7 @@ function colour(name) {
 }
 
 class Chart {
-  constructor({ title, lines, text, most }, height) {
+  constructor({ title, lines, text, most, steps }, height) {
     this.text = text;
     this.height = height;
     this.names = Object.keys(lines);
@@ -55,10 +56,10 @@ class Chart {
     this.plot = element("div", { class: "plot", role: "slider", tabindex: "0", "aria-label": title });
     this.node = element("figure", {}, element("figcaption", {}, title), legend, this.plot);
     this.#listen();
-    this.options = this.#options(most);
+    this.options = this.#options(most, steps);
   }
 
-  #options(most) {
+  #options(most, steps) {
     const axis = {
       stroke: () => colour("--dim"),
       grid: { stroke: () => colour("--grid"), width: 1 },
@@ -72,7 +73,7 @@ class Chart {
       scales: { y: { range: (_, low, high) => [0, most ?? ((high ?? 0) * 1.1 || 1)] } },
       axes: [
         { ...axis, values: (_, times) => times.map((time) => timeOfDay(time)), space: 80, size: 30 },
-        { ...axis, values: (_, values) => values.map((value) => this.text(value)), size: 64 },
+        { ...axis, values: (_, values) => values.map((value) => this.text(value)), size: 64, incrs: steps },
       ],
       series: [
         {},

@@ -27,8 +27,9 @@ class Histogram {
     this.label = label;
     this.caption = element("caption");
     const head = ["Time", "How many", "Part"].map((text) => element("th", { scope: "col" }, text));
+    this.head = element("thead", {}, element("tr", {}, ...head));
     this.body = element("tbody");
-    this.node = element("table", {}, this.caption, element("thead", {}, element("tr", {}, ...head)), this.body);
+    this.node = element("table", {}, this.caption, this.head, this.body);
   }
 
   show(histogram) {
@@ -38,6 +39,7 @@ class Histogram {
     );
     const whole = histogram ? count(histogram.count) : ABSENT;
     setText(this.caption, [`${this.label}: ${whole}`, ...told].join(" · "));
+    this.head.hidden = rows.length === 0;
     const most = Math.max(...rows.map(({ n }) => n));
     while (this.body.rows.length > rows.length) this.body.deleteRow(-1);
     rows.forEach((bucket, k) => {
@@ -45,7 +47,7 @@ class Histogram {
       setText(name, range(bucket));
       setText(number, count(bucket.n));
       setText(part.lastChild, percent(bucket.n / histogram.count));
-      part.firstChild.style.width = `${(60 * bucket.n) / most}%`;
+      part.firstChild.style.width = `${(40 * bucket.n) / most}%`;
     });
   }
 
