@@ -26,15 +26,10 @@ sgc_str sgc__entry_key(const void *owner, size_t i)
 
 enum { MANY_SLOTS = 1 << 15 }; /* more are not expected to stay in the caches */
 
-size_t sgc__row_take(sgc__arena *arena, table *t, sgc_str key, size_t size, sgc__key_at key_at, bool *fresh)
+size_t sgc__row_push(sgc__arena *arena, table *t, sgc_str key, size_t size)
 {
-    uint32_t hash;
-    size_t found = sgc__index_find(&t->index, key, &hash, key_at, t);
     sgc_str copy;
 
-    *fresh = found == SIZE_MAX;
-    if (!*fresh)
-        return found;
     if (t->n == t->room) {
         size_t room = sgc__grow(t->room, 8);
         void *list = sgc__resize(t->list, room, size);
@@ -48,9 +43,20 @@ size_t sgc__row_take(sgc__arena *arena, table *t, sgc_str key, size_t size, sgc_
         return SIZE_MAX;
     memset((char *)t->list + t->n * size, 0, size);
     memcpy((char *)t->list + t->n * size, &copy, sizeof copy);
+    return t->n++;
+}
+
+size_t sgc__row_take(sgc__arena *arena, table *t, sgc_str key, size_t size, sgc__key_at key_at, bool *fresh)
+{
+    uint32_t hash;
+    size_t found = sgc__index_find(&t->index, key, &hash, key_at, t);
+
+    *fresh = found == SIZE_MAX;
+    if (!*fresh)
+        return found;
     if (!sgc__index_add(&t->index, hash))
         return SIZE_MAX;
-    return t->n++;
+    return sgc__row_push(arena, t, key, size);
 }
 
 void sgc__row_expect(const table *t, sgc_str key)

@@ -163,6 +163,8 @@ void sgc__folder_free(folder *f);
 /* The row of that key among rows of `size` bytes that begin with theirs; *fresh
  * where it was made now, zeroed, its key in the arena. SIZE_MAX: no memory. */
 size_t sgc__row_take(sgc__arena *arena, table *t, sgc_str key, size_t size, sgc__key_at key_at, bool *fresh);
+/* One more row, zeroed, of a table in which nothing is looked for. SIZE_MAX: no memory. */
+size_t sgc__row_push(sgc__arena *arena, table *t, sgc_str key, size_t size);
 /* A row of that key will be taken: begins to load where it will be looked for. */
 void sgc__row_expect(const table *t, sgc_str key);
 void sgc__table_clear(table *t);

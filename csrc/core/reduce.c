@@ -62,19 +62,24 @@ static const char *histogram_fault(const histogram *h, const sgc_hist *hist)
                                                              : fault;
 }
 
-/* The answer's entry for that value of the `by` label; NULL: no memory. */
-static entry *entry_take(folder *f, gather *g, sgc_str by)
+/* The answer's entry for that value of the `by` label; NULL: no memory. Where no
+ * label is asked for there is only one. */
+static entry *entry_take(folder *f, gather *g, const sgc_extract *x, sgc_str by)
 {
     bool fresh;
-    size_t i = sgc__row_take(&f->end, &g->entries, by, sizeof(entry), sgc__entry_key, &fresh);
+    size_t i = 0;
 
+    if (x->by.len)
+        i = sgc__row_take(&f->end, &g->entries, by, sizeof(entry), sgc__entry_key, &fresh);
+    else if (!g->entries.n)
+        i = sgc__row_push(&f->end, &g->entries, by, sizeof(entry));
     return i == SIZE_MAX ? NULL : (entry *)g->entries.list + i;
 }
 
 enum { AHEAD = 8 }; /* rows that are read while what they need is loaded */
 
 /* Adds one series to its entry. */
-static bool histogram_merge(folder *f, gather *g, const histogram *h)
+static bool histogram_merge(folder *f, gather *g, const sgc_extract *x, const histogram *h)
 {
     const char *fault;
     sgc_hist hist;
@@ -87,7 +92,7 @@ static bool histogram_merge(folder *f, gather *g, const histogram *h)
         g->reason = fault;
         return true;
     }
-    e = entry_take(f, g, h->by);
+    e = entry_take(f, g, x, h->by);
     if (!e)
         return false;
     if (!e->n++) {
@@ -134,7 +139,7 @@ static bool histograms_combine(folder *f, gather *g, const sgc_extract *x)
 {
     bool *stands = NULL;
 
-    if (x->n_without && g->series.n) {
+    if (x->n_without && g->series.n > 1) {
         stands = sgc__arena_alloc(&f->end, g->series.n, sizeof *stands);
         if (!stands || !repeats_drop(f, g, stands))
             return false;
@@ -143,7 +148,7 @@ static bool histograms_combine(folder *f, gather *g, const sgc_extract *x)
         const histogram *h = (const histogram *)g->series.list + i;
         if (i + AHEAD < g->series.n)
             sgc__row_expect(&g->entries, h[AHEAD].by);
-        if ((!stands || stands[i]) && !histogram_merge(f, g, h))
+        if ((!stands || stands[i]) && !histogram_merge(f, g, x, h))
             return false;
     }
     return true;
@@ -215,7 +220,7 @@ static bool slot_fill(folder *f, gather *g, const sgc_extract *x, sgc_slot *slot
 }
 
 /* Measures become entries. */
-static bool measures_combine(folder *f, gather *g)
+static bool measures_combine(folder *f, gather *g, const sgc_extract *x)
 {
     const measure *list = g->series.list;
 
@@ -223,7 +228,7 @@ static bool measures_combine(folder *f, gather *g)
         entry *e;
         if (i + AHEAD < g->series.n)
             sgc__row_expect(&g->entries, list[i + AHEAD].by);
-        e = entry_take(f, g, list[i].by);
+        e = entry_take(f, g, x, list[i].by);
         if (!e)
             return false;
         sgc__entry_add(e, list[i].value);
@@ -241,7 +246,7 @@ bool sgc__slot_finish(folder *f, size_t i)
     g->bounds_differ = false;
     if (g->series.n) { /* else what there is went into entries at once */
         sgc__table_clear(&g->entries);
-        ok = x->kind == SGC_KIND_HISTOGRAM ? histograms_combine(f, g, x) : measures_combine(f, g);
+        ok = x->kind == SGC_KIND_HISTOGRAM ? histograms_combine(f, g, x) : measures_combine(f, g, x);
     }
     ok = ok && slot_fill(f, g, x, &f->fold->slots[i]);
     if (g->series.n)
