@@ -12,9 +12,10 @@ C_FILES := $(wildcard csrc/*/*.c csrc/*/*.h tests/*/*.c tests/*/*.h)
 CORE_FILES := setup.py $(wildcard csrc/*/*)
 JOBS := -j2 -k -Otarget
 CTEST := $(MAKE) -f tools/ctest.mk $(JOBS)
+SPREAD := -n 2 --dist loadfile # over two processes, a file in one of them
 
 .PHONY: help twins demo top-demo dashboard-demo test test-c test-py check check-rest format format-check lint types \
-        test-c-sanitized test-free-threaded test-py-debug test-py-sanitized generated package wheels cross bench setup clean docs fuzz fuzz-replay drift drift-pinned deep
+        test-c-sanitized test-free-threaded flaky test-py-debug test-py-sanitized generated package wheels cross bench setup clean docs fuzz fuzz-replay drift drift-pinned deep
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,7 +33,10 @@ test: test-c test-py ## C tests and pytest
 
 check: test check-rest ## everything that has to hold before a commit
 
-check-rest: format-check lint types test-c-sanitized twins fuzz test-py-debug test-py-sanitized package drift-pinned docs
+# What keeps both processors busy by itself comes last.
+check-rest: setup .venv/.analysers
+	@tools/two_at_a_time.sh twins test-py-debug package types lint drift-pinned docs format-check
+	@$(MAKE) test-c-sanitized fuzz test-py-sanitized
 
 # ------------------------------------------------------------------- set-up
 
@@ -56,7 +60,7 @@ test-c: .venv/.packages ## the core alone
 	@$(CTEST)
 
 test-py: setup ## pytest; PYTEST="-k guard" narrows it
-	@$(PY) -m pytest $(PYTEST)
+	@$(PY) -m pytest $(SPREAD) $(PYTEST)
 
 test-c-sanitized: .venv/.analysers ## the core under ASan and UBSan, TSan, valgrind
 	@$(CTEST) FLAVOUR=asan
@@ -74,7 +78,10 @@ test-free-threaded: setup ## threads that share objects in a Python without a GI
 	@tools/free_threaded.sh
 
 test-py-sanitized: setup ## pytest with the extension under ASan and UBSan, and the coverage of the package
-	@tools/pytest_asan.sh
+	@tools/pytest_asan.sh $(SPREAD)
+
+flaky: setup ## the tests that fail by luck: pytest beside busy loops, three times
+	@tools/flaky.sh 3
 
 # --------------------------------------------------------- format and lint
 
