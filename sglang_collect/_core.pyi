@@ -50,6 +50,22 @@ def pick(fields: tuple[tuple[str, str | None, bool], ...], fold: Mapping[str, An
         Where the slot is None, so is the value.
     """
 
+def write(
+    fields: tuple[Any, ...],
+    fold: Fold,
+    made: dict[str, Any],
+    quantiles: tuple[tuple[str, float], ...],
+    /,
+) -> bytes:
+    """A JSON object (bytes) of many values of a fold, as the numbers that a model has.
+
+    fields: tuple of (name, slot, whole) as for pick(), and of (name, fields) for an object
+        inside.
+    made: dict of the values of fields without a slot: None, a float or a dict of floats;
+        and of such a dict for each object inside.
+    quantiles: tuple of (name, q), which a histogram is told by as by summary().
+    """
+
 @final
 class Exemplar:
     """One observation behind a sample. Compares by labels, value and timestamp."""

@@ -12,13 +12,14 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_core import to_json
 
 from . import _core
 from .catalog import Field, Reading, histogram_slot, sglang, sglang_fields
 from .catalog.formula import formula_of
 from .groups import NATIVE_GROUPS, PLAN_GROUPS, QUANTILES, Distribution, SGLangRank
 
-__all__ = ["group_numbers", "native_numbers", "plan_numbers", "plan_record"]
+__all__ = ["group_numbers", "native_json", "native_numbers", "plan_numbers", "plan_record"]
 
 logger = logging.getLogger("sglang_collect")
 
@@ -49,19 +50,22 @@ class _Group:
         fields = {key: _FIELDS[f"{name}.{key}"] for key in infos}
         computed = {key: field.read for key, field in fields.items() if _place(field) is None}
         self._computed = [(key, read) for key, read in computed.items() if read is not None]
-        self._stored = tuple((key, _place(field), _is_whole(infos[key])) for key, field in fields.items())
+        self.stored = tuple((key, _place(field), _is_whole(infos[key])) for key, field in fields.items())
         self._as_numbers = tuple((key, key, _is_whole(infos[key])) for key in computed)
         self._distributions = [key for key, info in infos.items() if info.annotation == Distribution | None]
 
     def numbers(self, reading: Reading) -> dict[str, Any]:
-        numbers = _core.pick(self._stored, reading.fold)
+        numbers = _core.pick(self.stored, reading.fold)
         if self._computed:
-            computed = {key: read(reading) for key, read in self._computed}
-            numbers.update(_core.pick(self._as_numbers, computed))
+            numbers.update(_core.pick(self._as_numbers, self.made(reading)))
         for key in self._distributions:
             if (histogram := numbers[key]) is not None:
                 numbers[key] = histogram.summary(QUANTILES)
         return numbers
+
+    def made(self, reading: Reading) -> dict[str, Any]:
+        """What Python makes of it."""
+        return {key: read(reading) for key, read in self._computed}
 
 
 # -------------------------------------------------------- groups of the plan
@@ -114,6 +118,18 @@ def group_numbers(reading: Reading, name: str) -> Any:
     if name == "ranks":
         return [_core.pick(_RANK, row) for row in sglang_fields.ranks(reading)]
     return _GROUPS[name].numbers(reading)
+
+
+_WRITTEN = tuple((name, group.stored) for name, group in _GROUPS.items())
+_QUANTILES = tuple(QUANTILES.items())
+
+
+def native_json(fold: _core.Fold) -> bytes:
+    """What ``native_numbers`` gives, as JSON."""
+    reading = Reading(fold)
+    made = {name: group.made(reading) for name, group in _GROUPS.items()}
+    ranks = to_json(group_numbers(reading, "ranks"))
+    return b'%b,"ranks":%b}' % (_core.write(_WRITTEN, fold, made, _QUANTILES)[:-1], ranks)
 
 
 def native_numbers(fold: _core.Fold) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -27,7 +27,7 @@ from pydantic import (
 from pydantic_core import to_json
 
 from . import _core
-from ._numbers import group_numbers, native_numbers, plan_numbers, plan_record
+from ._numbers import group_numbers, native_json, native_numbers, plan_numbers, plan_record
 from .catalog import Reading, sglang, sglang_fields
 from .gateway import refuse_gateway
 from .groups import (
@@ -170,9 +170,9 @@ class _Source:
         if name == "notes":
             return sglang_fields.notes(reading)
         if name == "model_names":
-            return reading.labels("model_name")
+            return list(reading.labels("model_name"))
         if name == "engine_type":
-            return "+".join(reading.labels("engine_type")) or None
+            return _engine_type(reading)
         if name == "models":
             folds = self.folds(reading.labels("model_name"))
             return {
@@ -181,7 +181,7 @@ class _Source:
             }
         return _native_group(reading, name)
 
-    def folds(self, names: list[str]) -> dict[str, _core.Fold]:
+    def folds(self, names: Sequence[str]) -> dict[str, _core.Fold]:
         """What the page has of each of its models; all of it where it names one alone."""
         if len(names) == 1:
             return {names[0]: self.fold}
@@ -202,13 +202,13 @@ class _Source:
                 **plan_record(self.fold),
                 "notes": sglang_fields.notes(reading),
                 "model_names": names,
-                "engine_type": self._value("engine_type", snapshot.timestamp),
+                "engine_type": _engine_type(reading),
                 "loads_timestamp": snapshot.loads_timestamp,
             }
         )
-        native = to_json(native_numbers(self.fold))
+        native = native_json(self.fold)
         models = b",".join(
-            to_json(name) + b":" + (native if fold is self.fold else to_json(native_numbers(fold)))
+            to_json(name) + b":" + (native if fold is self.fold else native_json(fold))
             for name, fold in self.folds(names).items()
         )
         samples = to_json(self._samples(snapshot.timestamp), inf_nan_mode="null") if raw else b"[]"
@@ -231,6 +231,10 @@ class _Source:
             for sample in (page.samples if page is not None else ())
             if sample.name.startswith(sglang.PREFIXES)
         ]
+
+
+def _engine_type(reading: Reading) -> str | None:
+    return "+".join(reading.labels("engine_type")) or None
 
 
 def _moment(seconds: float | None) -> datetime | None:

@@ -8,6 +8,7 @@ counts. On a page of several servers nothing says how much of it that would be, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -149,7 +150,7 @@ def _restarts(later: Reading, earlier: Reading) -> list[str]:
     return found
 
 
-def _some(names: list[str]) -> str:
+def _some(names: Sequence[str]) -> str:
     """The first of them, printable and cut, and how many more: a page's labels may hold anything."""
     first = names[0].encode("unicode_escape").decode()[:80]
     return f"{first} and {len(names) - 1} more" if names[1:] else first

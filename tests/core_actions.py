@@ -103,6 +103,11 @@ def fold() -> None:
         for wrong in ((("x", "none", True),), ((["x"], "by", True),), [], ("x",)):
             with suppress(KeyError, TypeError):
                 _core.pick(wrong, found)  # type: ignore[arg-type]
+        layout = (("a", "a", True), ("h", "h", False), ("f", "f", False), ("m", None, True), ("o", ()))
+        repr(_core.write(layout, found, {"m": {"k": 1.5}, "o": {}}, (("p50", 0.5),)))
+        for made in ({}, {"m": 5}, {"m": {"k": 5}}, {"m": None}):
+            with suppress(KeyError, TypeError):
+                _core.write(layout, found, made, (("p50", 0.5),))
         with suppress(KeyError):
             found.reason("none")
     found["by"]["itself"] = found

@@ -31,6 +31,7 @@ NOBODY = Endpoint(f"http://127.0.0.1:{unused_port()}/")
 KEPT = Scraper()
 FEW = SimpleNamespace(**{**_core.LIMITS, "samples": 1})
 FIELDS = (*((name, name, True) for name in PLAN.names), ("none", None, False))
+WRITTEN = (("a", "a", True), ("h", "h", False), ("f", "f", False), ("m", None, True), ("o", ()))
 BOUNDS, COUNTS = [1.0, float("inf")], [1.0, 2.0]
 
 Call = tuple[Callable[..., Any], Callable[[], tuple[Any, ...]]]
@@ -118,6 +119,8 @@ MORE: list[Call] = [
     (_core.pick, lambda: (FIELDS, PLAN.fold(PAGE))),
     (_core.pick, lambda: ((("x", "none", True),), PLAN.fold(PAGE))),
     (_core.pick, lambda: ([], PLAN.fold(PAGE))),
+    (_core.write, lambda: (WRITTEN, PLAN.fold(PAGE), {"m": {"k": 1.5}, "o": {}}, (("p50", 0.5),))),
+    (_core.write, lambda: (WRITTEN, PLAN.fold(PAGE), {}, (("p50", 0.5),))),
     (add, lambda: (Histogram(BOUNDS, COUNTS), Histogram(BOUNDS, COUNTS))),
     (sub, lambda: (Histogram(BOUNDS, COUNTS), Histogram(BOUNDS, COUNTS))),
     (add, lambda: (Histogram(BOUNDS, COUNTS), 5)),

@@ -1,7 +1,9 @@
-"""Formulas: the core and Python make the same of them, and that is what plain Python says they are."""
+"""Formulas, which the core and Python and plain words make the same of, and JSON of what they give."""
 
 from __future__ import annotations
 
+import json
+import math
 import random
 import re
 import struct
@@ -318,3 +320,78 @@ def test_python_knows_every_step_of_the_core() -> None:
         plan(("no such step",))
     words = set(re.findall("'([a-z ]+)'", str(refusal.value))) - {"no such step"}
     assert words == {*formula._READ, *formula._MAKE}
+
+
+# ------------------------------------------------------------------ as JSON
+
+FIELDS_OF = (("n", "a", True), ("x", "a", False), ("h", "h", False), ("in", (("made", None, True),)))
+PARTS = Plan(
+    [""],
+    {"a": Extract(["a"]), "h": Extract(["h"], kind="histogram"), "by": Extract(["a"], by="l")},
+    {"f": (("number", "a"), ("constant", 2.0), ("ratio",))},
+)
+HISTOGRAM = '# TYPE h histogram\nh_bucket{le="1"} 1\nh_bucket{le="+Inf"} 4\nh_sum 10\nh_count 4\n'
+
+
+def written(fields: Any, page: str, made: Any = None, quantiles: Any = (("p50", 0.5),)) -> Any:
+    return json.loads(_core.write(fields, PARTS.fold(page), {} if made is None else made, quantiles))
+
+
+def test_values_are_written_as_a_model_has_them() -> None:
+    assert written(FIELDS_OF, "a 2.5\n" + HISTOGRAM, {"in": {"made": {"a": 1.5, "b": math.inf}}}) == {
+        "n": 2,
+        "x": 2.5,
+        "h": {"count": 4, "sum": 10.0, "mean": 2.5, "p50": 1.0, "resolution": {"p50": [1.0, None]}},
+        "in": {"made": {"a": 2}},
+    }
+    assert written((*FIELDS_OF, ("f", "f", False)), "a 1e300\n", {"in": {"made": None}}) == {
+        "n": None,
+        "x": 1e300,
+        "h": None,
+        "in": {"made": None},
+        "f": 5e299,
+    }
+    assert written((("x", "a", False), ("y", None, False)), "a +Inf\n", {"y": 0.1}) == {"x": None, "y": 0.1}
+    assert written((), "") == {}
+    empty = '# TYPE h histogram\nh_bucket{le="+Inf"} 0\nh_count 0\n'
+    assert written((("h", "h", False),), empty) == {
+        "h": {"count": 0, "sum": None, "mean": None, "p50": None, "resolution": {}}
+    }
+    huge = '# TYPE h histogram\nh_bucket{le="+Inf"} 1e30\nh_count 1e30\n'
+    assert written((("h", "h", False),), huge) == {"h": None}
+
+
+def test_names_are_written_whatever_they_are() -> None:
+    name = '\x00\x1f"\\/\n\t\r\b\f\x7fé\U0001f600' * 50
+    assert written(((name, "a", False),), "a 1\n") == {name: 1.0}
+    assert written((("m", None, True),), "", {"m": {name: 1.0}}) == {"m": {name: 1}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "made", "quantiles", "error"),
+    [
+        ([], {}, (), TypeError),
+        (("x",), {}, (), TypeError),
+        ((("x",),), {}, (), TypeError),
+        (((5, "a", True),), {}, (), TypeError),
+        ((("\ud800", "a", True),), {}, (), ValueError),
+        ((("x", "none", True),), {}, (), KeyError),
+        ((("x", "by", True),), {}, (), TypeError),
+        ((("x", None, True),), {}, (), KeyError),
+        ((("x", None, True),), [], (), KeyError),
+        ((("x", None, True),), {"x": "text"}, (), TypeError),
+        ((("x", None, True),), {"x": {"y": "text"}}, (), TypeError),
+        ((("x", ()),), {}, (), KeyError),
+        ((("x", []),), {"x": {}}, (), TypeError),
+        ((("h", "h", True),), {}, ("p50",), TypeError),
+        ((("h", "h", True),), {}, (("p50", "x"),), TypeError),
+        ((), {}, [], TypeError),
+    ],
+)
+def test_what_cannot_be_written_is_an_error(
+    fields: Any, made: Any, quantiles: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        written(fields, 'a{l="1"} 1\n' + HISTOGRAM, made, quantiles)
+    with pytest.raises(TypeError):
+        _core.write(fields, {}, made, quantiles)  # type: ignore[arg-type]

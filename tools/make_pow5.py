@@ -1,15 +1,15 @@
 """Writes csrc/core/pow5.inc: the powers of five that the number reader multiplies by.
 
-Entry q (from -342 to 308) holds the 128 most significant bits of 5**q as a high and a low word: rounded up
+Entry q (from -342 to 324) holds the 128 most significant bits of 5**q as a high and a low word: rounded up
 for -27 <= q < 0, where the product with a 64-bit word is then exact enough to see ties, and down elsewhere.
-csrc/core/num.c uses it.
+csrc/core/num.c uses it: to read numbers, up to 308, and to write them.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-LOWEST, HIGHEST = -342, 308
+LOWEST, HIGHEST = -342, 324
 TARGET = Path(__file__).resolve().parent.parent / "csrc" / "core" / "pow5.inc"
 
 

@@ -196,7 +196,14 @@ PyObject *core_family_new(PageObject *page, size_t index);
 
 /* pick.c: the nearest int; None for what no 64-bit integer holds. */
 PyObject *core_nearest(double value);
+bool core_is_whole(double value); /* does one hold it? */
 PyObject *core_pick(PyObject *module, PyObject *const *args, Py_ssize_t n_args);
+
+/* write.c */
+PyObject *core_write(PyObject *module, PyObject *const *args, Py_ssize_t n_args);
+
+/* Lower bound of a bucket; -Inf for one without. */
+double core_bucket_start(const sgc_hist *hist, size_t bucket);
 
 /* Copies. */
 PyObject *core_histogram_new(core_state *state, const sgc_hist *hist);
@@ -223,6 +230,9 @@ typedef struct core_extract {
 
 int core_extract_init(core_extract *extract, PyObject *object);
 void core_extract_clear(core_extract *extract);
+
+/* A slot of a Fold, or a formula as a slot; KeyError. */
+int core_fold_look(PyObject *fold, PyObject *name, sgc_slot *slot);
 
 /* Consumes the fold. */
 PyObject *core_fold_new(PlanObject *plan, sgc_fold *fold);

@@ -212,7 +212,7 @@ static PyObject *histogram_quantile(PyObject *object, PyObject *arg)
     return float_or_none(quantile);
 }
 
-static double bucket_start(const sgc_hist *hist, size_t bucket)
+double core_bucket_start(const sgc_hist *hist, size_t bucket)
 {
     if (bucket)
         return hist->bounds[bucket - 1];
@@ -234,7 +234,7 @@ static PyObject *histogram_resolution(PyObject *object, PyObject *arg)
         return NULL;
     if (isnan(quantile))
         Py_RETURN_NONE;
-    return Py_BuildValue("(dd)", bucket_start(hist, bucket), hist->bounds[bucket]);
+    return Py_BuildValue("(dd)", core_bucket_start(hist, bucket), hist->bounds[bucket]);
 }
 
 /* ------------------------------------------------------------------ summary */
@@ -270,7 +270,7 @@ static int add_quantile(PyObject *dict, PyObject *resolution, PyObject *object, 
     if (isnan(quantile))
         return 0;
     const sgc_hist *hist = hist_of(object);
-    PyObject *lower = finite_or_none(bucket_start(hist, bucket));
+    PyObject *lower = finite_or_none(core_bucket_start(hist, bucket));
     PyObject *upper = finite_or_none(hist->bounds[bucket]);
     PyObject *bounds = lower && upper ? PyTuple_Pack(2, lower, upper) : NULL;
     Py_XDECREF(lower);

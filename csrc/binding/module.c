@@ -105,7 +105,17 @@ PyDoc_STRVAR(pick_doc,
              "    Likewise the floats of a dict, where nothing stands for it. Other values stay.\n"
              "    Where the slot is None, so is the value.");
 
+PyDoc_STRVAR(write_doc,
+             "write($module, fields, fold, made, quantiles, /)\n--\n\n"
+             "A JSON object (bytes) of many values of a fold, as the numbers that a model has.\n\n"
+             "fields: tuple of (name, slot, whole) as for pick(), and of (name, fields) for an object\n"
+             "    inside.\n"
+             "made: dict of the values of fields without a slot: None, a float or a dict of floats;\n"
+             "    and of such a dict for each object inside.\n"
+             "quantiles: tuple of (name, q), which a histogram is told by as by summary().");
+
 static PyMethodDef module_methods[] = {
+    {"write", (PyCFunction)(void (*)(void))core_write, METH_FASTCALL, write_doc},
     {"pick", (PyCFunction)(void (*)(void))core_pick, METH_FASTCALL, pick_doc},
     {"parse", (PyCFunction)(void (*)(void))core_parse, METH_VARARGS | METH_KEYWORDS, parse_doc},
     {NULL, NULL, 0, NULL},

@@ -10,10 +10,15 @@
 
 #include <math.h>
 
-PyObject *core_nearest(double value)
+bool core_is_whole(double value)
 {
     const double limit = 9223372036854775808.0; /* 2^63 */
-    if (!(value >= -limit && value < limit))
+    return value >= -limit && value < limit;
+}
+
+PyObject *core_nearest(double value)
+{
+    if (!core_is_whole(value))
         Py_RETURN_NONE;
     return PyLong_FromLongLong((long long)nearbyint(value));
 }

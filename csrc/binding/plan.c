@@ -364,6 +364,22 @@ static PyObject *slot_value(core_state *state, const sgc_slot *slot)
     }
 }
 
+int core_fold_look(PyObject *object, PyObject *name, sgc_slot *slot)
+{
+    FoldObject *self = (FoldObject *)object;
+    size_t n_slots = sgc_fold_n_slots(self->fold);
+    Py_ssize_t index = fold_index(object, name);
+    if (index < 0)
+        return -1;
+    if ((size_t)index < n_slots) {
+        *slot = *sgc_fold_slot(self->fold, (size_t)index);
+        return 0;
+    }
+    sgc_number number = sgc_formula_value(self->plan->formulas[(size_t)index - n_slots], self->fold);
+    *slot = (sgc_slot){.kind = number.there ? SGC_SLOT_VALUE : SGC_SLOT_ABSENT, .value = number.value};
+    return 0;
+}
+
 static PyObject *value_at(FoldObject *self, size_t index)
 {
     size_t n_slots = sgc_fold_n_slots(self->fold);

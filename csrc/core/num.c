@@ -117,11 +117,20 @@ static bool clinger(const decimal *d, double *value)
 
 /* --------------------------------------------- road 2: a 192-bit product */
 
-enum { POW5_LOWEST = -342, POW5_HIGHEST = 308 };
+enum { POW5_LOWEST = -342, POW5_HIGHEST = 308 }; /* of what a double may need */
 
 static const uint64_t pow5[][2] = {
 #include "pow5.inc"
 };
+
+void sgc__pow10_above(int exponent, uint64_t bits[2])
+{
+    const uint64_t *power = pow5[exponent - POW5_LOWEST];
+    bool above = (exponent >= -27 && exponent < 0) || (exponent >= 0 && exponent <= 55); /* or exact */
+
+    bits[1] = power[1] + !above;
+    bits[0] = power[0] + (bits[1] < power[1]);
+}
 
 /* The bits of mantissa * 10^exponent as a positive double, sign apart; false
  * where the product does not decide. mantissa > 0, exponent in the table. */

@@ -443,6 +443,16 @@ void sgc_formula_free(sgc_formula *formula);
  * made in the order of the steps, in that of the page inside a map. */
 sgc_number sgc_formula_value(const sgc_formula *formula, const sgc_fold *fold);
 
+/* ------------------------------------------------------------------ JSON */
+
+enum { SGC_JSON_NUMBER = 32 }; /* bytes that a number has at most */
+
+/* Each writes a JSON value and returns its length; no NUL follows. */
+size_t sgc_json_number(double value, char *out); /* finite; the shortest that is read as the same */
+size_t sgc_json_integer(int64_t value, char *out);
+/* In quotes; `out` has room for 6 * len + 2 bytes. What is not ASCII stays as it is. */
+size_t sgc_json_text(sgc_str text, char *out);
+
 #ifdef __cplusplus
 }
 #endif

@@ -212,4 +212,8 @@ bool sgc__number_read(sgc_str text, double *value);
 /* The same for a signed integer that fits 64 bits. */
 bool sgc__integer_read(sgc_str text, int64_t *value);
 
+/* The 128 leading bits of 10^exponent, high word first, rounded up; exponent from
+ * -342 to 324. */
+void sgc__pow10_above(int exponent, uint64_t bits[2]);
+
 #endif

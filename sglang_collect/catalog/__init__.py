@@ -229,10 +229,11 @@ def own_slot(name: str) -> str:
 class Reading:
     """A fold, asked by the names of its catalogue. Absent, NaN and malformed are None."""
 
-    __slots__ = ("fold",)
+    __slots__ = ("_labels", "fold")
 
     def __init__(self, fold: Fold) -> None:
         self.fold = fold
+        self._labels: dict[str, tuple[str, ...]] = {}
 
     def number(self, name: str) -> float | None:
         """A gauge, a counter or a view."""
@@ -255,9 +256,12 @@ class Reading:
         """Does the page have any series of it, whatever its value?"""
         return self.fold.n_series(name) > 0
 
-    def labels(self, label: str) -> list[str]:
+    def labels(self, label: str) -> tuple[str, ...]:
         """The values a label has on the page, sorted."""
-        return sorted(filter(None, self.fold[label_slot(label)] or ()))
+        known = self._labels.get(label)
+        if known is None:
+            known = self._labels[label] = tuple(sorted(filter(None, self.fold[label_slot(label)] or ())))
+        return known
 
 
 def compile_plan(

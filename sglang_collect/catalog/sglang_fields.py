@@ -170,6 +170,8 @@ _backlog = sum_of(*map(number, _WAITING))
 
 def _by_throughput(reading: Reading, metric: str) -> float | None:
     """The mean over data-parallel groups, by the tokens each generates; None where none speculates."""
+    if not reading.has(metric):
+        return None
     values = reading.by(metric, "dp_rank")
     if values:
         lengths = reading.by("spec_accept_length", "dp_rank")

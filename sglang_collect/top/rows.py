@@ -137,7 +137,7 @@ class Row:
 
     @property
     def models(self) -> list[str]:
-        return [] if self._newest is None else Reading(self._newest.fold).labels("model_name")
+        return [] if self._newest is None else list(Reading(self._newest.fold).labels("model_name"))
 
     def take(self, result: ScrapeResult) -> None:
         """A newer result. One that failed leaves no number that was true before."""
