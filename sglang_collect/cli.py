@@ -506,7 +506,7 @@ def _top(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         more = []
         if args.demo:
-            from .top.demo import simulated
+            from ._demo import simulated
 
             more = stack.enter_context(simulated())
         fleet = stack.enter_context(_fleet_of(args, more))
@@ -573,7 +573,7 @@ def _serve(args: argparse.Namespace) -> int:
         given.setdefault("watch_interval", _WATCH_INTERVAL)
     with _until_interrupted(), contextlib.ExitStack() as stack:
         if args.demo:
-            from .top.demo import simulated
+            from ._demo import simulated
 
             instances |= {
                 target.instance_id: target.endpoints[0] for target in stack.enter_context(simulated())

@@ -561,6 +561,22 @@ def test_states_are_told_in_words(tab: Callable[..., Tab], serve: Callable[..., 
     assert told == [text for _, text in wanted]
 
 
+def test_a_queue_and_a_cache_that_is_nearly_full_stand_out(
+    tab: Callable[..., Tab], serve: Callable[..., int], stack: ExitStack
+) -> None:
+    instances = {}
+    for waiting, used in ((0, 0.5), (1, 0.8), (0, 0.95)):
+        body = f"sglang:num_queue_reqs {waiting}\nsglang:token_usage {used}\n"
+        instances[f"{used:.0%}"] = stack.enter_context(serving(answer(body))).url
+    page = tab(serve(instances))
+    levels = {}
+    for name in instances:
+        page.until(lambda: page.cells(name)["kv"] != "–")  # noqa: B023
+        cells = page.page.locator("table.fleet tbody tr").filter(has=page.link(name)).locator("td")
+        levels[name] = [cells.nth(place).get_attribute("data-level") for place in (3, 4)]
+    assert levels == {"50%": [None, None], "80%": ["warn", "warn"], "95%": [None, "bad"]}
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(
     tab: Callable[..., Tab], serve: Callable[..., int], simulate: Callable[..., Simulator], scheme: str

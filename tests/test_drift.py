@@ -15,7 +15,6 @@ from tools_of import ROOT, load_tool
 from sglang_collect.catalog.sglang import METRICS, NEWEST
 
 PINNED = ("0.5.6", "0.5.10", "0.5.23")
-COLLECTOR = "sglang/srt/observability/metrics_collector.py"
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,24 @@ const RESTART_SHOWN = 60; // seconds for which a restart is told
 const MOST_NAMES = 5; // of servers that go down or come back at once
 const ORDER_KEPT = 2000; // ms between two changes of the order of rows
 
-/** What a row says: how it is found in it, shown and sorted. */
+/** What a row says: how it is found in it, shown and sorted, and which values ask for attention. */
 const COLUMNS = [
   { label: "Running", group: "now", value: (row) => row.running, text: count },
-  { label: "Waiting", group: "now", value: (row) => row.waiting, text: count },
-  { label: "KV cache", group: "now", value: (row) => row.kv_usage_ratio, text: percent, bar: true },
+  {
+    label: "Waiting",
+    group: "now",
+    value: (row) => row.waiting,
+    text: count,
+    level: (waiting) => (waiting > 0 ? "warn" : null),
+  },
+  {
+    label: "KV cache",
+    group: "now",
+    value: (row) => row.kv_usage_ratio,
+    text: percent,
+    level: (used) => (used >= 0.95 ? "bad" : used >= 0.8 ? "warn" : null),
+    bar: true,
+  },
   { label: "Requests/s", group: "minute", value: (row) => row.requests_per_second, text: rate },
   { label: "Output tokens/s", group: "minute", value: (row) => row.generation_tokens_per_second, text: rate },
   { label: "Prompt tokens/s", group: "minute", value: (row) => row.prompt_tokens_per_second, text: rate },
@@ -120,10 +133,11 @@ class Line {
 
   take(row) {
     this.row = row;
-    COLUMNS.forEach(({ value, text }, n) => {
+    COLUMNS.forEach(({ value, text, level }, n) => {
       const number = value(row);
       const shown = text(number);
       if (this.texts[n].data !== shown) this.texts[n].data = shown;
+      if (level) setAttribute(this.cells[n], "data-level", level(number));
       if (!this.bars[n]) return;
       this.bars[n].style.width = `${100 * Math.min(number ?? 0, 1)}%`;
       setAttribute(this.cells[n], "data-absent", number === null ? "" : null);

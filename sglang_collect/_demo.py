@@ -6,8 +6,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from ..fleet import Target
-from ..simulator import LoadModel, Simulator
+from .fleet import Target
+from .simulator import LoadModel, Simulator
 
 __all__ = ["simulated"]
 
