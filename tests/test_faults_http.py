@@ -153,10 +153,16 @@ FAULTS = {
     "status 9999": framing(then_close(b"HTTP/1.1 9999 x\r\n\r\n" + SECRET), "HTTP/1.x"),
     "status 000": framing(then_close(b"HTTP/1.1 000 x\r\n\r\n" + SECRET), "HTTP/1.x"),
     "version 9.9": framing(then_close(b"HTTP/9.9 200 OK\r\n\r\n" + SECRET), "HTTP/1.x"),
+    "version 2": framing(then_close(b"HTTP/2 200 OK\r\n\r\n" + SECRET), "HTTP/1.x"),
+    "a line before the status": framing(then_close(b"\r\n" + sized(PAGE)), "HTTP/1.x"),
     "HTTP/0.9": framing(then_close(SECRET), "HTTP/1.x"),
     "an answer of SSH": framing(then_close(b"SSH-2.0-secret\r\n"), "HTTP/1.x"),
     "no colon in a header": framing(then_close(b"HTTP/1.1 200 OK\r\nsecret\r\n\r\n" + PAGE)),
     "a NUL in a header": framing(then_close(b"HTTP/1.1 200 OK\r\nX: sec\0ret\r\n\r\n" + PAGE)),
+    "a first header that is folded": framing(then_close(b"HTTP/1.1 200 OK\r\n secret: 4\r\n\r\n" + PAGE)),
+    "a folded length": framing(then_close(b"HTTP/1.1 200 OK\r\nContent-Length:\r\n 4\r\n\r\n" + PAGE)),
+    "a blank before a colon": framing(then_close(b"HTTP/1.1 200 OK\r\nContent-Length : 4\r\n\r\n" + PAGE)),
+    "a trailer without colon": framing(then_close(TRAILERS + b"secret\r\n\r\n")),
     "headers that end early": framing(then_close(b"HTTP/1.1 200 OK\r\nContent-Len"), "header"),
     # where the body ends
     "a cut body": truncated(then_close(sized(PAGE, length=1000)), f"{len(PAGE)} of 1000 bytes"),
@@ -164,6 +170,10 @@ FAULTS = {
     "no last chunk": truncated(then_close(chunked(b"8\r\n", PAGE, b"\r\n")), "last chunk"),
     "a body cut inside a line": truncated(then_close(b"HTTP/1.1 200 OK\r\n\r\na 1\nb 1"), "inside line 2"),
     "a last line without its end": truncated(sized(b"a 1\nb 1"), "inside line 2", "kept"),
+    "two lengths in one": framing(sized(PAGE, length="8, 8"), "Content-Length"),
+    "a length with a sign": framing(sized(PAGE, length="+8"), "Content-Length"),
+    "chunked and another coding": framing(sized(PAGE, fields="Transfer-Encoding: chunked, identity\r\n")),
+    "chunked twice": framing(sized(PAGE, fields="Transfer-Encoding: chunked\r\n" * 2), "Transfer-Encoding"),
     "two lengths": framing(sized(PAGE, fields="Content-Length: 4\r\n"), "Content-Length"),
     "a negative length": framing(then_silence(sized(PAGE, length=-5))),
     "a length past 64 bits": framing(then_silence(sized(PAGE, length="9" * 23)), "Content-Length"),
@@ -171,6 +181,8 @@ FAULTS = {
     "an unasked coding": framing(then_silence(CODED + b"8\r\n" + PAGE + b"\r\n0\r\n\r\n")),
     "a chunk of size ZZ": framing(then_silence(chunked(b"ZZ\r\n", PAGE)), "chunk"),
     "a chunk of size -4": framing(then_silence(chunked(b"-4\r\n", PAGE)), "chunk"),
+    "a chunk of size 0x8": framing(then_close(chunked(b"0x8\r\n", PAGE, b"\r\n0\r\n\r\n"))),
+    "a chunk longer than its size": framing(then_silence(chunked(b"4\r\n", PAGE)), "chunk"),
     "a chunk of 18 digits": framing(then_silence(chunked(b"1" * 18 + b"\r\n", PAGE)), "chunk"),
     "an endless chunk extension": slow(then_drip(chunked(b"8;"), b"x" * 100), "timeout_body", "0 bytes"),
     # broken connections
@@ -213,6 +225,12 @@ FAULTS = {
     "a type with a long name": no_page("text/" + "x" * 200, SECRET, "text/" + "x" * 55),
     "a type that commands a terminal": no_page("text/\x1b[0m", SECRET, "text/\\x1b[0m"),
     "HTML that says it is text": no_page("text/plain", b"\n <!DOCTYPE html>secret", "HTML"),
+    "UTF-16 that says it is text": Fault(
+        sized("a 1\n".encode("utf-16")),
+        sc.ExpositionError,
+        "the page begins with a UTF-16 byte order mark",
+        "line 1, column 1",
+    ),
     "JSON that says it is text": no_page("text/plain", b'{"secret": 1}', "JSON"),
     # slow
     "silence": slow(then_silence(b""), "timeout_first_byte", "0.4 s"),
@@ -302,6 +320,12 @@ ACCEPTED = {
     "a folded header": (sized(PAGE, fields="X: a\r\n b\r\n"), "length", True),
     "bare line feeds": (b"HTTP/1.1 200 OK\nContent-Length: 8\n\n" + PAGE, "length", True),
     "an interim answer": (b"HTTP/1.1 103 x\r\nX: y\r\n\r\n" + sized(PAGE), "length", True),
+    "an interim answer with fields of its own": (
+        b"HTTP/1.1 103 x\r\nContent-Type: application/openmetrics-text\r\nContent-Length: 3\r\n"
+        b"Content-Encoding: br\r\nTransfer-Encoding: gzip\r\n\r\n" + sized(PAGE),
+        "length",
+        True,
+    ),
     "the same length twice": (sized(PAGE, fields="Content-Length: 8\r\n"), "length", True),
     "no type": (sized(PAGE), "length", True),
     "a type of some version and charset": (

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 import warnings
@@ -17,6 +21,7 @@ from typing import Any
 import pytest
 import trustme
 from certificates import authority, self_signed_context, server_context
+from cryptography.hazmat.primitives import serialization
 from faults import SLACK, check_error, fetch, nothing_left_open, sized, then_close, then_reset
 from servers import Answer, Server, answer, serving
 from stopwatch import Stopwatch
@@ -299,6 +304,38 @@ def test_a_key_of_another_certificate_is_refused_at_construction(ca: trustme.CA,
     with pytest.raises(sc.TLSError) as caught:
         Endpoint("https://127.0.0.1:1/", client_cert=(tmp_path / "cert.pem", tmp_path / "key.pem"))
     assert caught.value.reason == "tls_config"
+
+
+def test_a_key_with_a_pass_phrase_is_refused_and_nobody_asked_for_it(ca: trustme.CA, tmp_path: Path) -> None:
+    leaf = ca.issue_cert("client")
+    leaf.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    key = serialization.load_pem_private_key(leaf.private_key_pem.bytes(), None)
+    (tmp_path / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    program = """
+        import sys
+        import sglang_collect as sc
+
+        try:
+            sc.scrape("https://127.0.0.1:1/", client_cert=(sys.argv[1], sys.argv[2]))
+        except sc.TLSError as error:
+            print(error.reason)
+    """
+    done = subprocess.run(  # without a terminal OpenSSL would read from the standard input
+        [sys.executable, "-c", textwrap.dedent(program), tmp_path / "cert.pem", tmp_path / "key.pem"],
+        stdin=(reading := os.pipe())[0],
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+    )
+    for end in reading:
+        os.close(end)
+    assert (done.stdout, done.stderr, done.returncode) == ("tls_config\n", "", 0)
 
 
 def test_a_plain_port_asked_for_tls_is_a_failed_handshake(scraper: Scraper) -> None:

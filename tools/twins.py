@@ -85,8 +85,8 @@ TWINS = {
     "cut-line": Twin(
         "a body may end inside a line",
         "answer.c",
-        "if (text.len == 0 || text.ptr[text.len - 1] == '\\n')",
-        "if (text.len != SIZE_MAX)",
+        "if (text.len == 0 || text.ptr[text.len - 1] == '\\n' || is_utf16(text))",
+        "if (text.len != SIZE_MAX || is_utf16(text))",
         "http",
     ),
     "cut-gzip": Twin(

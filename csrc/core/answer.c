@@ -323,7 +323,8 @@ static bool end_block(sgc__answer *answer)
     answer->status = 0;
     answer->sized = answer->chunked = answer->gzip = answer->encoded = false;
     answer->bad_framing = NULL;
-    answer->type[0] = answer->encoding[0] = '\0';
+    answer->format = SGC_FORMAT_TEXT;
+    answer->type[0] = answer->encoding[0] = answer->retry_after[0] = '\0';
     return true;
 }
 
@@ -438,13 +439,19 @@ static uint64_t count_lines(const sgc__buf *body)
     return lines;
 }
 
+/* Its line feeds are two bytes; the reader names the mark. */
+static bool is_utf16(sgc_str text)
+{
+    return text.len >= 2 && (memcmp(text.ptr, "\xff\xfe", 2) == 0 || memcmp(text.ptr, "\xfe\xff", 2) == 0);
+}
+
 /* A number cut in the middle is another number: the last line must have an end. */
 static void check_last_line(sgc__answer *answer)
 {
     const sgc__buf *body = &answer->body;
     sgc_str text = {body->ptr, body->len};
 
-    if (text.len == 0 || text.ptr[text.len - 1] == '\n')
+    if (text.len == 0 || text.ptr[text.len - 1] == '\n' || is_utf16(text))
         return;
     if (answer->format == SGC_FORMAT_OPENMETRICS &&
         (sgc__ends(text, SGC__STR("\n# EOF")) || sgc__eq(text, SGC__STR("# EOF"))))

@@ -119,6 +119,7 @@ static CURLcode set_tls(CURL *easy, const sgc_endpoint *endpoint)
     if (endpoint->client_cert) {
         SET(code, easy, CURLOPT_SSLCERT, endpoint->client_cert);
         SET(code, easy, CURLOPT_SSLKEY, endpoint->client_key ? endpoint->client_key : endpoint->client_cert);
+        SET(code, easy, CURLOPT_KEYPASSWD, ""); /* else OpenSSL asks whoever sits at the terminal */
     }
     return code;
 }

@@ -279,10 +279,13 @@ static const struct {
     sgc_reason reason;
     const char *what;
 } plain_codes[] = {
-#define NOT_HTTP "not an HTTP/1.x answer; expected a status line, headers and a body"
+#define NOT_HTTP \
+    "not an HTTP/1.x answer; expected a status line, headers with one Content-Length at most, and a body"
 #define BAD_FILES "TLS files cannot be loaded; expected PEM in ca_file= and client_cert="
     {CURLE_UNSUPPORTED_PROTOCOL, SGC_REASON_FRAMING, NOT_HTTP}, /* HTTP/0.9; schemes are refused before */
     {CURLE_WEIRD_SERVER_REPLY, SGC_REASON_FRAMING, NOT_HTTP},
+    {CURLE_BAD_FUNCTION_ARGUMENT, SGC_REASON_FRAMING,
+     NOT_HTTP}, /* a first header or a trailer without colon */
     {CURLE_BAD_CONTENT_ENCODING, SGC_REASON_FRAMING, NOT_HTTP}, /* a Transfer-Encoding not asked for */
     {TOO_LARGE, SGC_REASON_HEADERS_TOO_LARGE, "a header is too long; the limit is 65536 bytes for all"},
     {CURLE_GOT_NOTHING, SGC_REASON_EMPTY_REPLY, "connection closed without an answer; expected an answer"},

@@ -87,9 +87,9 @@ void sgc__http_check_tls(const sgc_endpoint *endpoint, sgc_failure *failure)
         sgc__failure_set(failure, SGC_REASON_TLS_CONFIG,
                          "ca_file= cannot be loaded; expected certificates in PEM");
     else if (!probe.loaded && code != CURLE_COULDNT_CONNECT)
-        sgc__failure_set(
-            failure, SGC_REASON_TLS_CONFIG,
-            "client_cert= or its key cannot be loaded; expected a certificate and its key in PEM");
+        sgc__failure_set(failure, SGC_REASON_TLS_CONFIG,
+                         "client_cert= or its key cannot be loaded; expected a certificate and its "
+                         "unencrypted key in PEM");
     curl_easy_cleanup(easy);
     close_if_open(probe.server);
     close_if_open(probe.listener);
