@@ -175,7 +175,7 @@ class Matching:
         """One thread's part: never more than 20 under way, and one in ten is cancelled."""
         dice = random.Random(f"{self.seed}{number}")
         for k in range(count):
-            endpoint = Endpoint(f"{self.url}/id/{self.seed}-{number}-{k}", timeout=5)
+            endpoint = Endpoint(f"{self.url}/id/{self.seed}-{number}-{k}", timeout=60)
             while self.scraper.pending > 20 * ASKERS:
                 time.sleep(0.001)
             key = self.scraper.submit(endpoint, PLAN)
@@ -256,12 +256,13 @@ def interrupted(count: int) -> str:
     """Ctrl-C at random moments: at once KeyboardInterrupt, and afterwards everything as before."""
     dice = random.Random(1)
     took: list[float] = []
+    slow: list[float] = []
     with serving() as server, Scraper() as scraper:
         page, silent = Endpoint(f"{server.url}/page"), Endpoint(f"{server.url}/silent", timeout=20)
         for k in range(count):
             waits = [page, silent, page, silent][k % 4]
             sent: list[float] = []
-            thread = threading.Thread(target=_interrupt, args=(dice.random() * 0.02, sent))
+            thread = threading.Thread(target=_interrupt, args=(dice.random() * 0.02, sent, slow))
             try:
                 thread.start()
                 while True:
@@ -273,19 +274,22 @@ def interrupted(count: int) -> str:
             scraper.cancel()
             assert eventually(lambda: not (scraper.wait(0.1) or scraper.pending))
             number = scraper.submit(page, PLAN)
-            [result] = scraper.wait(5)
+            [result] = scraper.wait(60)
             assert (result.id, result.error) == (number, None)
             assert result.fold == {"a": 1.0}
     took.sort()
-    # On a busy machine a thread may have to wait for its turn now and then.
-    late = took[int(count * 0.9)]
-    assert late < 0.2, took[-10:]
+    slow.sort()
+    # On a busy machine a thread has to wait for its turn now and then: as after a sleep, so here.
+    late, usual = took[int(count * 0.9)], slow[int(count * 0.9)]
+    assert late < 0.2 + 10 * usual, (took[-10:], slow[-10:])
     return f"{count} interrupts, nine in ten seen within {late:.3f} s, all within {took[-1]:.3f} s"
 
 
-def _interrupt(seconds: float, sent: list[float]) -> None:
+def _interrupt(seconds: float, sent: list[float], slow: list[float]) -> None:
+    due = time.monotonic() + seconds
     time.sleep(seconds)
     sent.append(time.monotonic())
+    slow.append(sent[0] - due)
     os.kill(os.getpid(), signal.SIGINT)
 
 

@@ -84,11 +84,11 @@ def application(log: Path) -> Iterator[tuple[int, int]]:
         return False
 
     try:
-        assert eventually(listens, seconds=20), log.read_text()
+        assert eventually(listens), log.read_text()
         yield port, process.pid
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)
 
 
 def health(port: int, command: list[str], output: TextIO | None = None) -> tuple[float, float]:
@@ -97,7 +97,7 @@ def health(port: int, command: list[str], output: TextIO | None = None) -> tuple
     And those by which a sleep of 5 ms took longer meanwhile: the yardstick.
     """
     times, late = [], []
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     with subprocess.Popen(command, stdout=output) as load:
         try:
             while load.poll() is None:

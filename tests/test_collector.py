@@ -489,7 +489,7 @@ def test_a_child_forked_while_a_collect_is_under_way_neither_waits_nor_disturbs_
     release = threading.Event()
 
     def late(request: Request, connection: socket.socket) -> bytes:
-        release.wait(10)
+        release.wait(60)
         return PAGE
 
     with serving(late) as slow:

@@ -605,7 +605,7 @@ def test_a_forked_child_scrapes_over_connections_of_its_own() -> None:
         scraper.close()
     """
     with serving(answer("x_n 1\n")) as server:
-        subprocess.run([sys.executable, "-c", textwrap.dedent(script), server.url], check=True, timeout=30)
+        subprocess.run([sys.executable, "-c", textwrap.dedent(script), server.url], check=True, timeout=120)
         assert server.opened == 2
 
 
@@ -630,7 +630,7 @@ def test_a_fork_while_a_thread_waits_leaves_the_child_free_to_wait() -> None:
         scraper.close()
     """
     with serving(silence) as server:
-        subprocess.run([sys.executable, "-c", textwrap.dedent(script), server.url], check=True, timeout=30)
+        subprocess.run([sys.executable, "-c", textwrap.dedent(script), server.url], check=True, timeout=120)
 
 
 # -------------------------------------------------------------------- Endpoint

@@ -50,10 +50,10 @@ def test_a_limit_on_memory_is_a_memory_error_and_passes() -> None:
                         sc.parse(page, limits=limits)
                     except MemoryError:
                         failures += 1
-                    scraper.submit(Endpoint(big, timeout=20, limits=limits))
+                    scraper.submit(Endpoint(big, timeout=200, limits=limits))
                     results = []
                     while not results:
-                        results = scraper.wait(20)
+                        results = scraper.wait(200)
                     error = results[0].error
                     assert error is None or isinstance(error, MemoryError), repr(error)
                     failures += error is not None
@@ -113,7 +113,7 @@ def test_ten_thousand_targets_share_a_hundred_connections_and_keep_their_order()
 def test_a_fleet_of_more_targets_than_connections_answers_in_their_order() -> None:
     with serving(answer(PAGE)) as server:
         targets = [sc.Target(f"i{n}", f"{server.url}?{n}") for n in range(500)]
-        with sc.Fleet(targets, max_connections=10, timeout=20) as fleet:
+        with sc.Fleet(targets, max_connections=10, timeout=300) as fleet:
             results = fleet.scrape()
         assert [result.target.instance_id for result in results] == [f"i{n}" for n in range(500)]
         assert [result.error for result in results] == [None] * 500

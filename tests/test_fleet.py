@@ -232,7 +232,7 @@ def test_sweeps_at_the_same_time_share_their_scrapes() -> None:
     release = threading.Event()
 
     def late(request: Request, connection: socket.socket) -> bytes:
-        release.wait(10)
+        release.wait(60)
         return PAGE
 
     found = []

@@ -43,7 +43,7 @@ class Gateway:
 
     def workers(self) -> int:
         """How many workers it knows; it asks each who it is before it takes it in."""
-        with closing(HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
             try:
                 connection.request("GET", "/workers")
                 return len(json.loads(connection.getresponse().read())["workers"])

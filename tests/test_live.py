@@ -340,7 +340,7 @@ def test_a_client_that_does_not_read_is_told_what_is_now_once_it_does() -> None:
         instances = dict.fromkeys(instances, server.url)
         with (
             service(instances=instances, watch_interval=0.4) as port,
-            socket.create_connection(("127.0.0.1", port), timeout=10) as slow,
+            socket.create_connection(("127.0.0.1", port), timeout=60) as slow,
             slow.makefile("rb") as lines,
         ):
             slow.sendall(f"GET {EVENTS} HTTP/1.0\r\nHost: x\r\n\r\n".encode())

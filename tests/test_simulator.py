@@ -64,7 +64,7 @@ def ask(
     simulator: Simulator, path: str, *, method: str = "GET", **headers: str
 ) -> tuple[http.client.HTTPResponse, bytes]:
     url = urlsplit(simulator.url)
-    connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=5)
+    connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=60)
     try:
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
@@ -271,7 +271,7 @@ def test_every_path_that_begins_with_metrics_is_the_page(served: Simulator, path
 
 def test_one_connection_serves_several_requests(served: Simulator) -> None:
     url = urlsplit(served.url)
-    connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=5)
+    connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=60)
     connection.request("GET", "/metrics")
     connection.getresponse().read()
     before = connection.sock

@@ -103,7 +103,7 @@ def scraped(page: bytes, way: Way, cuts: list[int]) -> Iterator[tuple[int, Resul
     with serving(reply) as server, Scraper(max_connections=8) as scraper:
         while True:
             while len(under_way) < 8 and (cut := next(todo, None)) is not None:
-                endpoint = Endpoint(f"http://127.0.0.1:{server.port}/{cut}", timeout=20)
+                endpoint = Endpoint(f"http://127.0.0.1:{server.port}/{cut}", timeout=120)
                 under_way[scraper.submit(endpoint, PLAN)] = cut
             if not under_way:
                 return

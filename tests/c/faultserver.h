@@ -33,6 +33,40 @@ static void sleep_ms(int ms)
     nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000L}, NULL);
 }
 
+/* Seconds for which this process has got no processor: by which a thread's sleeps were too long. */
+static _Atomic double late;
+
+static void *late_main(void *arg)
+{
+    for (;;) {
+        double asleep = now();
+        sleep_ms(5);
+        atomic_store(&late, atomic_load(&late) + now() - asleep - 0.005);
+    }
+    return arg;
+}
+
+/* A moment to count from. */
+typedef struct moment {
+    double at, late;
+} moment;
+
+static inline moment this_moment(void)
+{
+    return (moment){now(), atomic_load(&late)};
+}
+
+static inline double elapsed(moment since)
+{
+    return now() - since.at;
+}
+
+/* The same without what the machine, busy with others, added. */
+static inline double undisturbed(moment since)
+{
+    return elapsed(since) - (atomic_load(&late) - since.late);
+}
+
 static struct {
     int fd;
     uint16_t port;
@@ -319,6 +353,9 @@ static void server_start(void)
 {
     server.fd = bind_to(&server.port);
     listen(server.fd, 1024);
+    pthread_t clock;
+    pthread_create(&clock, NULL, late_main, NULL);
+    pthread_detach(clock);
     pthread_create(&server.thread, NULL, server_main, NULL);
 }
 

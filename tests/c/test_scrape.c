@@ -123,7 +123,7 @@ static bool scrapes_well(sgc_scraper *scraper)
 
 /* ------------------------------------------------------------------- tests */
 
-/* A timeout of 0.3 s is kept to 0.1 s, and to some more on a busy machine. */
+/* A timeout of 0.3 s is kept to 0.1 s, and to some more by an analyser. */
 #define LATEST 0.6
 
 static void a_page_comes_as_bytes_and_as_the_plan_s_numbers(void)
@@ -358,13 +358,13 @@ static void a_timeout_is_kept_and_says_how_far_the_scrape_came(void)
     sgc_scraper *scraper = scraper_of(10);
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        double start = now();
+        moment start = this_moment();
         sgc_result *result = scrape_path(scraper, rows[i].path, 0.3);
-        double took = now() - start;
+        double took = elapsed(start), quick = undisturbed(start);
         CHECK_MSG(result->failure.reason == rows[i].reason && strstr(result->failure.what, rows[i].words),
                   "%s: %s: %s", rows[i].path, sgc_reason_slug(result->failure.reason), result->failure.what);
-        CHECK_MSG(took >= 0.29 && took < LATEST && fabs(result->timings.done - took) < 0.05, "%s: %g",
-                  rows[i].path, took);
+        CHECK_MSG(took >= 0.29 && quick < LATEST && fabs(result->timings.done - took) < 0.05 + (took - quick),
+                  "%s: %g", rows[i].path, took);
         sgc_result_free(result);
         scrapes_well(scraper);
     }
@@ -539,14 +539,14 @@ static void a_scrape_that_waits_for_a_connection_waits_inside_its_deadline(void)
     sgc_endpoint *silent = endpoint_of("/silent", 0.5), *page = endpoint_of("/page", 0.2),
                  *patient = endpoint_of("/page", 5);
     uint64_t first, second, third;
-    double start = now();
+    moment start = this_moment();
 
     sgc_scraper_submit(scraper, silent, NULL, &first, NULL);
     sgc_scraper_submit(scraper, page, NULL, &second, NULL);
     sgc_scraper_submit(scraper, patient, NULL, &third, NULL);
     sgc_result *result = wait_one(scraper);
     CHECK(result->id == second && result->failure.reason == SGC_REASON_TIMEOUT_CONNECT);
-    CHECK_MSG(now() - start >= 0.19 && now() - start < LATEST, "%g", now() - start);
+    CHECK_MSG(elapsed(start) >= 0.19 && undisturbed(start) < LATEST, "%g", elapsed(start));
     sgc_result_free(result);
     result = wait_one(scraper);
     CHECK(result->id == first && result->failure.reason == SGC_REASON_TIMEOUT_FIRST_BYTE);
@@ -567,17 +567,17 @@ static void waiting_ends_with_its_time_or_at_once_where_nothing_is_pending(void)
     sgc_result *result;
     size_t n = 1;
     uint64_t id;
-    double start = now();
+    moment start = this_moment();
     struct timespec before, after;
 
     CHECK(sgc_scraper_wait(scraper, 10000, &result, 1, &n, NULL) == SGC_OK && n == 0);
-    CHECK(now() - start < 0.1);
+    CHECK(undisturbed(start) < 0.1);
     sgc_scraper_submit(scraper, silent, NULL, &id, NULL);
-    start = now();
+    start = this_moment();
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
     CHECK(sgc_scraper_wait(scraper, 200, &result, 1, &n, NULL) == SGC_OK && n == 0);
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
-    CHECK_MSG(now() - start >= 0.19 && now() - start < LATEST, "%g", now() - start);
+    CHECK_MSG(elapsed(start) >= 0.19 && undisturbed(start) < LATEST, "%g", elapsed(start));
     CHECK((double)(after.tv_sec - before.tv_sec) + (double)(after.tv_nsec - before.tv_nsec) / 1e9 <
           0.05); /* asleep */
     CHECK(sgc_scraper_wait(scraper, 0, &result, 1, &n, NULL) == SGC_OK && n == 0);
@@ -638,11 +638,11 @@ static void another_thread_can_cancel_one_scrape_or_all(void)
     sgc_scraper_submit(scraper, silent, NULL, &first, NULL);
     sgc_scraper_submit(scraper, silent, NULL, &second, NULL);
     later one = {.scraper = scraper, .id = second, .what = CANCEL};
-    double start = now();
+    moment start = this_moment();
     later_do(&one);
     sgc_result *result = wait_one(scraper);
     CHECK(result->id == second && result->failure.reason == SGC_REASON_CANCELLED && !result->body);
-    CHECK(now() - start < LATEST);
+    CHECK(undisturbed(start) < LATEST);
     sgc_result_free(result);
     pthread_join(one.thread, NULL);
     later all = {.scraper = scraper, .what = CANCEL_ALL};
@@ -670,17 +670,18 @@ static void another_thread_can_wake_the_one_that_waits(void)
     sgc_result *result;
     size_t n;
     uint64_t id;
-    double start = now();
+    moment start = this_moment();
 
     sgc_scraper_submit(scraper, silent, NULL, &id, NULL);
     later_do(&wake);
     CHECK(sgc_scraper_wait(scraper, 5000, &result, 1, &n, NULL) == SGC_OK && n == 0);
-    CHECK(now() - start < LATEST);
+    CHECK(undisturbed(start) < LATEST);
     pthread_join(wake.thread, NULL);
     sgc_scraper_wake(scraper); /* nobody waits: the next wait returns at once */
-    start = now();
-    CHECK(sgc_scraper_wait(scraper, 5000, &result, 1, &n, NULL) == SGC_OK && n == 0 && now() - start < 0.1);
-    CHECK(sgc_scraper_wait(scraper, 200, &result, 1, &n, NULL) == SGC_OK && n == 0 && now() - start > 0.19);
+    start = this_moment();
+    CHECK(sgc_scraper_wait(scraper, 5000, &result, 1, &n, NULL) == SGC_OK && n == 0 &&
+          undisturbed(start) < 0.1);
+    CHECK(sgc_scraper_wait(scraper, 200, &result, 1, &n, NULL) == SGC_OK && n == 0 && elapsed(start) > 0.19);
     sgc_endpoint_free(silent);
     sgc_scraper_free(scraper);
 }
@@ -698,13 +699,13 @@ static void a_signal_ends_a_wait(void)
     sgc_result *result;
     size_t n;
     uint64_t id;
-    double start = now();
+    moment start = this_moment();
 
     signal(SIGALRM, on_alarm);
     sgc_scraper_submit(scraper, silent, NULL, &id, NULL);
     setitimer(ITIMER_REAL, &soon, NULL);
     CHECK(sgc_scraper_wait(scraper, 5000, &result, 1, &n, NULL) == SGC_OK && n == 0);
-    CHECK(now() - start > 0.04 && now() - start < LATEST);
+    CHECK(elapsed(start) > 0.04 && undisturbed(start) < LATEST);
     CHECK(sgc_scraper_pending(scraper) == 1);
     signal(SIGALRM, SIG_DFL);
     sgc_endpoint_free(silent);
@@ -717,12 +718,12 @@ static void a_scrape_submitted_while_another_thread_waits_starts_at_once(void)
     sgc_endpoint *silent = endpoint_of("/silent", 5), *page = endpoint_of("/page", 5);
     later submit = {.scraper = scraper, .endpoint = page, .what = SUBMIT};
     uint64_t id;
-    double start = now();
+    moment start = this_moment();
 
     sgc_scraper_submit(scraper, silent, NULL, &id, NULL);
     later_do(&submit);
     sgc_result *result = wait_one(scraper);
-    CHECK(is_good(result) && now() - start < LATEST);
+    CHECK(is_good(result) && undisturbed(start) < LATEST);
     pthread_join(submit.thread, NULL);
     CHECK(submit.status == SGC_OK && result->id == submit.id);
     sgc_result_free(result);
