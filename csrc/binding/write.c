@@ -41,7 +41,8 @@ static int put(writer *w, const char *text)
     char *at = more(w, n);
     if (!at)
         return -1;
-    memcpy(at, text, n);
+    for (size_t i = 0; i < n; i++)
+        at[i] = text[i];
     w->len += n;
     return 0;
 }

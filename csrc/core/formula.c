@@ -238,7 +238,7 @@ static sgc_number operation(const sgc_step *step, const sgc_number *of)
 sgc_number sgc_formula_value(const sgc_formula *formula, const sgc_fold *fold)
 {
     static const sgc_slot none = {.kind = SGC_SLOT_ABSENT};
-    sgc_number stack[DEPTH + 1];
+    sgc_number stack[DEPTH + 1] = {{false, 0}};
     size_t depth = 0;
 
     for (size_t i = 0; i < formula->n; i++) {

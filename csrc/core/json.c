@@ -183,7 +183,7 @@ static size_t put_escape(char *out, unsigned char byte)
             out[0] = '\\', out[1] = named[i];
             return 2;
         }
-    memcpy(out, "\\u00", 4);
+    out[0] = '\\', out[1] = 'u', out[2] = out[3] = '0';
     out[4] = hex[byte >> 4], out[5] = hex[byte & 15];
     return 6;
 }
