@@ -31,6 +31,8 @@ class Member:
     def __init__(
         self, target: Target, options: Mapping[str, Any], *, driver: _Driver, number: int, found: bool
     ) -> None:
+        if unknown := sorted(target.options.keys() - options.keys()):
+            raise TypeError(f"target {target.instance_id!r}: no option of a target: {', '.join(unknown)}")
         options = {**options, **target.options}
         self.target = target
         self.endpoints = [make_endpoint(url, **options) for url in target.endpoints]

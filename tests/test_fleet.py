@@ -79,13 +79,19 @@ def test_a_target_is_a_value_that_shows_no_credentials() -> None:
         ({"targets": [sc.Target("x", "http://a/"), sc.Target("x", "http://b/")]}, ValueError),
         ({"targets": [sc.Target("x", "ftp://a/")]}, sc.TargetRefused),
         ({"targets": [sc.Target("x", "http://a/", options={"timeout": 0})]}, ValueError),
-        ({"targets": [sc.Target("x", "http://a/", options={"nonsense": 1})]}, TypeError),
     ],
 )
 def test_what_cannot_be_used_is_an_error_at_construction(more: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         sc.Fleet(**more)
     assert threads() == 0
+
+
+@pytest.mark.parametrize("option", ["nonsense", "guard", "json"])
+def test_an_option_that_no_target_has_is_named(option: str) -> None:
+    target = sc.Target("x", "http://a/", options={"timeout": 1.0, option: None})
+    with pytest.raises(TypeError, match=f"^target 'x': no option of a target: {option}$"):
+        sc.Fleet([target])
 
 
 # ------------------------------------------------------------- life of a fleet
