@@ -35,7 +35,7 @@ def advise(now: sc.SGLangMetricsSnapshot, window: sc.SGLangWindow | None) -> Ite
     usage, backlog = now.kv_cache.usage_ratio, now.queues.backlog or 0
     if usage is not None and usage > 0.9 and backlog:
         yield f"KV cache {usage:.0%} full and {backlog} requests wait: add a server, or shorten contexts"
-    elif backlog > 2 * (now.queues.running or 0):
+    elif usage is not None and backlog > 2 * (now.queues.running or 0):
         yield f"{backlog} requests wait and memory is left: raise --max-running-requests"
     if window is None:
         return
