@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from fleets import dead, echo
 from screens import cells_of, lines_of, until
 from servers import Request, answer, serving, silence, unused_port
+from textual.app import App, ComposeResult
+from textual.geometry import Region
 from textual.pilot import Pilot
 from tools_of import ROOT, load_tool
 
@@ -365,6 +368,38 @@ async def test_targets_come_and_go() -> None:
             await shown.until(lambda: shown.cells("two")["state"] == "up")
             shown.fleet.remove("one")
             await shown.until(lambda: shown.names == ["two"])
+
+
+async def test_of_a_line_that_changes_no_more_is_sent_than_to_its_last_change() -> None:
+    class OneLine(App[None]):
+        def compose(self) -> ComposeResult:
+            yield Lines(id="lines")
+
+    sent: list[Region] = []
+    async with OneLine().run_test(size=(20, 3)) as pilot:
+        lines = pilot.app.query_one(Lines)
+
+        async def show(*texts: str, chosen: int | None = None) -> list[tuple[int, int, int]]:
+            """Shows a line of these cells; where it is drawn again: column, line, width."""
+            await pilot.pause()
+            sent.clear()
+            lines.show(1, lambda number: [cells.Cell(text) for text in texts], chosen=chosen)
+            return [(region.x, region.y, region.width) for region in sent]
+
+        await show("name ", "1s ", "512")
+        refresh = lines.refresh
+
+        def recorded(*regions: Region, **options: Any) -> Any:
+            sent.extend(regions)
+            return refresh(*regions, **options)
+
+        with patch.object(lines, "refresh", recorded):
+            assert await show("name ", "1s ", "512") == []
+            assert await show("name ", "2s ", "512") == [(5, 0, 3)]
+            assert await show("name ", "3s ", "513") == [(5, 0, 6)]
+            assert await show("名e", " ", "4s ", "513") == [(0, 0, 20)]
+            assert await show("名e", " ", "5s ", "513") == [(4, 0, 3)]
+            assert await show("名e", " ", "5s ", "513", chosen=0) == [(0, 0, 20)]
 
 
 async def test_what_has_not_changed_is_not_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:

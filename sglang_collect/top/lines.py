@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region, Size
@@ -56,9 +58,18 @@ class Lines(ScrollView, can_focus=False):
             self.virtual_size = size
             self.refresh()
             return
-        changed = [y for y in range(self.size.height) if self._at(y) != self._drawn.get(y)]
+        changed = [region for y in range(self.size.height) if (region := self._changed(y))]
         if changed:
-            self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
+            self.refresh(*changed)
+
+    def _changed(self, y: int) -> Region | None:
+        """Where a line is drawn otherwise than it should be: what is sent to a terminal far away."""
+        now, chosen = self._at(y)
+        before, was_chosen = self._drawn.get(y, ([], not chosen))
+        if chosen != was_chosen:
+            return Region(0, y, self.size.width, 1)
+        start, end = _difference(before, now)
+        return Region(start, y, min(end, self.size.width) - start, 1) if start < end else None
 
     @property
     def page_lines(self) -> int:
@@ -86,6 +97,16 @@ class Lines(ScrollView, can_focus=False):
             for cell in line
         ]
         return Strip(segments).adjust_cell_length(self.size.width).apply_style(self.rich_style)
+
+
+def _difference(before: Line, now: Line) -> tuple[int, int]:
+    """The columns from the first that differs to behind the last; to the end where the lengths differ."""
+    widths = [cell_len(cell.text) for cell in now]
+    whole = sum(widths)
+    if len(before) != len(now) or whole != sum(cell_len(cell.text) for cell in before):
+        return 0, sys.maxsize
+    places = [place for place, pair in enumerate(zip(before, now, strict=True)) if pair[0] != pair[1]]
+    return (sum(widths[: places[0]]), sum(widths[: places[-1] + 1])) if places else (0, 0)
 
 
 def _no_line(number: int) -> Line:
