@@ -46,8 +46,9 @@ def pick(fields: tuple[tuple[str, str | None, bool], ...], fold: Mapping[str, An
 
     fields: tuple of (name, slot, whole). A float becomes the nearest int where whole is
         True; None stands for what no 64-bit integer holds, and for what is not finite.
-        Likewise the floats of a dict, where nothing stands for it. Other values stay.
-        Where the slot is None, so is the value.
+        Likewise the floats of a dict, where nothing stands for it, nor for what has no key;
+        None stands for a dict without keys. Other values stay. Where the slot is None, so
+        is the value.
     """
 
 def write(

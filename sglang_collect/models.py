@@ -27,7 +27,7 @@ from pydantic import (
 from pydantic_core import to_json
 
 from . import _core
-from ._numbers import group_numbers, native_json, native_numbers, plan_numbers, plan_record
+from ._numbers import group_numbers, native_json, native_numbers, plan_json, plan_numbers
 from .catalog import Reading, sglang, sglang_fields
 from .gateway import refuse_gateway
 from .groups import (
@@ -199,20 +199,25 @@ class _Source:
                 "timestamp": snapshot.timestamp,
                 "instance_id": snapshot.instance_id,
                 "endpoint": snapshot.endpoint,
-                **plan_record(self.fold),
+            }
+        )
+        page = to_json(
+            {
                 "notes": sglang_fields.notes(reading),
                 "model_names": names,
                 "engine_type": _engine_type(reading),
                 "loads_timestamp": snapshot.loads_timestamp,
             }
         )
+        plan = plan_json(self.fold)
         native = native_json(self.fold)
         models = b",".join(
             to_json(name) + b":" + (native if fold is self.fold else native_json(fold))
             for name, fold in self.folds(names).items()
         )
         samples = to_json(self._samples(snapshot.timestamp), inf_nan_mode="null") if raw else b"[]"
-        return b'%b,%b,"models":{%b},"raw_metrics":%b}' % (head[:-1], native[1:-1], models, samples)
+        parts = (head[:-1], plan[1:-1], page[1:-1], native[1:-1], models, samples)
+        return b'%b,%b,%b,%b,"models":{%b},"raw_metrics":%b}' % parts
 
     def _raw_metrics(self, timestamp: datetime) -> list[PrometheusMetric]:
         return [PrometheusMetric.model_validate(sample) for sample in self._samples(timestamp)]

@@ -130,6 +130,10 @@ def test_values_are_picked_as_the_numbers_that_a_model_has() -> None:
     assert [type(whole[name]) for name in ("half", "low")] == [int, int]
     as_they_are = _core.pick((("x", "half", False), ("y", "map", False), ("z", None, False)), found)
     assert as_they_are == {"x": 2.5, "y": {"a": 1.6, "d": "text"}, "z": None}
+    assert _core.pick((("x", "x", True), ("y", "y", True)), {"x": {"": 1.0}, "y": {"": 1.0, "a": 2.0}}) == {
+        "x": None,
+        "y": {"a": 2},
+    }
     assert _core.pick((("run", "run", True),), fold(run=Extract(["run"]))) == {"run": 11}
 
 

@@ -353,6 +353,11 @@ def test_values_are_written_as_a_model_has_them() -> None:
     }
     assert written((("x", "a", False), ("y", None, False)), "a +Inf\n", {"y": 0.1}) == {"x": None, "y": 0.1}
     assert written((), "") == {}
+    assert written((("o", ()),), "") == {"o": {}}
+    parts = (("by", "by", True),)
+    assert written(parts, 'a{l="x"} 1.6\na{l="\\"y"} 2\na 3\na{l="z"} +Inf\n') == {"by": {"x": 2, '"y': 2}}
+    assert written(parts, "a 3\n") == written(parts, "b 3\n") == {"by": None}
+    assert written(parts, 'a{l="z"} +Inf\n') == {"by": {}}
     empty = '# TYPE h histogram\nh_bucket{le="+Inf"} 0\nh_count 0\n'
     assert written((("h", "h", False),), empty) == {
         "h": {"count": 0, "sum": None, "mean": None, "p50": None, "resolution": {}}
@@ -376,12 +381,11 @@ def test_names_are_written_whatever_they_are() -> None:
         (((5, "a", True),), {}, (), TypeError),
         ((("\ud800", "a", True),), {}, (), ValueError),
         ((("x", "none", True),), {}, (), KeyError),
-        ((("x", "by", True),), {}, (), TypeError),
         ((("x", None, True),), {}, (), KeyError),
         ((("x", None, True),), [], (), KeyError),
         ((("x", None, True),), {"x": "text"}, (), TypeError),
         ((("x", None, True),), {"x": {"y": "text"}}, (), TypeError),
-        ((("x", ()),), {}, (), KeyError),
+        ((("x", (("y", None, True),)),), {}, (), KeyError),
         ((("x", []),), {"x": {}}, (), TypeError),
         ((("h", "h", True),), {}, ("p50",), TypeError),
         ((("h", "h", True),), {}, (("p50", "x"),), TypeError),

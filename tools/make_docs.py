@@ -157,7 +157,7 @@ def _field_row(field: Field) -> tuple[str, ...]:
     if field.own:
         made_of.append(f"or {_code(field.own)}")
     absent = field.absent
-    if field.read is None and metrics[0].forms[-1].since != "v0.3.5.post1":
+    if field.read is None and not field.by and metrics[0].forms[-1].since != "v0.3.5.post1":
         absent = f"before {metrics[0].forms[-1].since}, or {absent}"
     return (
         _code(field.name.partition(".")[2]),

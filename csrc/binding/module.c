@@ -102,8 +102,9 @@ PyDoc_STRVAR(pick_doc,
              "A dict of many values of a fold, as the numbers that a model has.\n\n"
              "fields: tuple of (name, slot, whole). A float becomes the nearest int where whole is\n"
              "    True; None stands for what no 64-bit integer holds, and for what is not finite.\n"
-             "    Likewise the floats of a dict, where nothing stands for it. Other values stay.\n"
-             "    Where the slot is None, so is the value.");
+             "    Likewise the floats of a dict, where nothing stands for it, nor for what has no key;\n"
+             "    None stands for a dict without keys. Other values stay. Where the slot is None, so\n"
+             "    is the value.");
 
 PyDoc_STRVAR(write_doc,
              "write($module, fields, fold, made, quantiles, /)\n--\n\n"

@@ -39,7 +39,11 @@ static PyObject *numbers_locked(PyObject *values, bool whole)
 {
     PyObject *dict = PyDict_New(), *key, *value;
     Py_ssize_t place = 0;
+    bool has_key = false;
     while (dict && PyDict_Next(values, &place, &key, &value)) {
+        if (PyUnicode_CheckExact(key) && PyUnicode_GET_LENGTH(key) == 0)
+            continue;
+        has_key = true;
         Py_INCREF(key); /* its own comparing may change the dict */
         PyObject *made = number(value, whole);
         if (!made || (made != Py_None && PyDict_SetItem(dict, key, made) < 0))
@@ -47,10 +51,13 @@ static PyObject *numbers_locked(PyObject *values, bool whole)
         Py_XDECREF(made);
         Py_DECREF(key);
     }
+    if (dict && !has_key)
+        Py_SETREF(dict, Py_NewRef(Py_None));
     return dict;
 }
 
-/* A dict of the numbers of a dict, without those that no number stands for. */
+/* A dict of the numbers of a dict, without those that no number stands for and the
+ * one without a key; None where there is no other. */
 static PyObject *numbers(PyObject *values, bool whole)
 {
     PyObject *dict;

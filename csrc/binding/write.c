@@ -173,6 +173,27 @@ static int put_made(writer *w, PyObject *value, bool whole)
     return done;
 }
 
+/* Likewise of a map, by the keys it has; null where it has none. */
+static int put_map(writer *w, const sgc_slot *slot, bool whole)
+{
+    bool has_key = false, is_first = true;
+    for (size_t i = 0; i < slot->n_entries; i++) {
+        const sgc_entry *entry = &slot->entries[i];
+        if (!entry->key.len)
+            continue;
+        if (!has_key && put(w, "{") < 0)
+            return -1;
+        has_key = true;
+        if (entry->hist || !is_number(entry->value, whole))
+            continue;
+        if ((!is_first && put(w, ",") < 0) || put_text(w, entry->key) < 0 || put(w, ":") < 0 ||
+            put_number(w, entry->value, whole) < 0)
+            return -1;
+        is_first = false;
+    }
+    return put(w, has_key ? "}" : "null");
+}
+
 /* A slot or a formula, as it stands in the fold. */
 static int put_slot(writer *w, PyObject *fold, PyObject *name, bool whole)
 {
@@ -185,8 +206,7 @@ static int put_slot(writer *w, PyObject *fold, PyObject *name, bool whole)
     case SGC_SLOT_HIST:
         return put_histogram(w, slot.hist);
     case SGC_SLOT_MAP:
-        PyErr_Format(PyExc_TypeError, "%R is a map: Python has to make of it what is written", name);
-        return -1;
+        return put_map(w, &slot, whole);
     default:
         return put(w, "null");
     }
@@ -202,8 +222,18 @@ static PyObject *made_of(PyObject *made, PyObject *name)
 
 static int put_fields(writer *w, PyObject *fields, PyObject *fold, PyObject *made);
 
-/* (name, slot, whole); where the slot is None the value is made[name]. (name,
- * fields): an object of its own, whose values are made[name][...]. */
+/* Fields inside, whose values are made[name][...]; nothing need be made of them. */
+static int put_object(writer *w, PyObject *name, PyObject *fields, PyObject *fold, PyObject *made)
+{
+    PyObject *its = PyDict_CheckExact(made) ? Py_XNewRef(PyDict_GetItemWithError(made, name)) : NULL;
+    if (!its && PyErr_Occurred())
+        return -1;
+    int done = put_fields(w, fields, fold, its ? its : Py_None);
+    Py_XDECREF(its);
+    return done;
+}
+
+/* (name, slot, whole); where the slot is None the value is made[name]. Or (name, fields). */
 static int put_field(writer *w, PyObject *field, PyObject *fold, PyObject *made, bool is_first)
 {
     Py_ssize_t n = PyTuple_CheckExact(field) ? PyTuple_GET_SIZE(field) : 0;
@@ -214,13 +244,15 @@ static int put_field(writer *w, PyObject *field, PyObject *fold, PyObject *made,
     PyObject *name = PyTuple_GET_ITEM(field, 0), *slot = PyTuple_GET_ITEM(field, 1);
     if (put_name(w, name, is_first) < 0)
         return -1;
-    bool whole = n == 3 && PyTuple_GET_ITEM(field, 2) == Py_True;
-    if (n == 3 && slot != Py_None)
+    if (n == 2)
+        return put_object(w, name, slot, fold, made);
+    bool whole = PyTuple_GET_ITEM(field, 2) == Py_True;
+    if (slot != Py_None)
         return put_slot(w, fold, slot, whole);
     PyObject *value = made_of(made, name);
     int done = -1;
     if (value)
-        done = n == 3 ? put_made(w, value, whole) : put_fields(w, slot, fold, value);
+        done = put_made(w, value, whole);
     Py_XDECREF(value);
     return done;
 }

@@ -179,6 +179,7 @@ class Field:
         name: its group and its name there.
         metrics: what it is made of, in order of preference.
         read: how it is made of them; None where it is the one metric as it stands.
+        by: the label that it is broken down by, as a dict; None of it is of series without the label.
         own: the name under which a page may show this very number.
         how: ``read`` in words.
         unit: what one of it is, where that is not the unit of its first metric.
@@ -188,6 +189,7 @@ class Field:
     name: str
     metrics: tuple[str, ...]
     read: Callable[[Reading], Value] | None = None
+    by: str = ""
     own: str = ""
     how: str = ""
     unit: str = ""
@@ -199,6 +201,9 @@ class Field:
             return shown
         if self.read is not None:
             return self.read(reading)
+        if self.by:
+            parts = reading.by(self.metrics[0], self.by)
+            return {value: number for value, number in parts.items() if value} or None
         return reading.value(self.metrics[0])
 
 

@@ -25,7 +25,7 @@ import threading
 from .._core import Plan
 from . import Form, Metric, compile_plan
 from .formula import formula_of
-from .sglang_fields import FIELDS, LABELS, MAX_MODELS, VIEWS
+from .sglang_fields import FIELDS, FLAGS, LABELS, MAX_MODELS, VIEWS
 from .sglang_rules import (
     D_LOGGED,
     D_MEAN,
@@ -492,7 +492,10 @@ READ = tuple(metric for metric in METRICS if metric.name in _OF_FIELDS)
 """The metrics that fields are made of: what a plan reads of a page."""
 
 
-_FORMULAS = {field.name: steps for field in FIELDS if (steps := formula_of(field)) is not None}
+_FORMULAS = {
+    **{field.name: steps for field in FIELDS if (steps := formula_of(field)) is not None},
+    **{name: flag.compiled() for name, flag in FLAGS.items()},
+}
 _OF_ANY_MODEL = {field.name: steps for field in FIELDS if (steps := formula_of(field, own=False)) is not None}
 
 

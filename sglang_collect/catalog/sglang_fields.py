@@ -30,6 +30,7 @@ from .sglang_rules import ANY_RANK, EVERY_SERIES, FAILED, UNRANKED
 
 __all__ = [
     "FIELDS",
+    "FLAGS",
     "LABELS",
     "MAX_MODELS",
     "RANK_COLUMNS",
@@ -144,15 +145,6 @@ _cache_memory = times(
 _usage = first(ratio(number("num_used_tokens"), number("max_total_num_tokens")), number("token_usage"))
 
 _page_size = first(number("page_size"), largest_key("cache_config_info", "page_size"))
-
-
-def _cached_by_source(reading: Reading) -> dict[str, float] | None:
-    sources = reading.by("cached_tokens_total", "cache_source")
-    return {source: tokens for source, tokens in sources.items() if source} or None
-
-
-def _live_tokens(reading: Reading) -> dict[str, float] | None:
-    return reading.by("realtime_tokens_total", "mode") or None
 
 
 def _responses_by_class(reading: Reading) -> dict[str, float] | None:
@@ -293,9 +285,9 @@ FIELDS = (
     Field("tokens.generation_total", ("generation_tokens_total",), absent="no request has finished yet"),
     Field("tokens.cached_total", ("cached_tokens_total", "prompt_tokens_total"), _cached_tokens, how=_CACHED,
           absent="before v0.4.3.post4, or no request has finished yet"),
-    Field("tokens.cached_by_source", ("cached_tokens_total",), _cached_by_source, how="by cache_source",
+    Field("tokens.cached_by_source", ("cached_tokens_total",), by="cache_source", how="by cache_source",
           absent="before v0.5.9, or no hit yet"),
-    Field("tokens.realtime_total", ("realtime_tokens_total",), _live_tokens, how="by mode",
+    Field("tokens.realtime_total", ("realtime_tokens_total",), by="mode", how="by mode",
           absent="before v0.5.7, or nothing processed yet"),
     Field("requests.finished_total", ("num_requests_total",), absent="no request has finished yet"),
     Field("requests.aborted_total", ("num_aborted_requests_total",), absent="no abort yet"),
@@ -406,6 +398,15 @@ def _is_recent(reading: Reading) -> bool:
     return bool(reading.labels("engine_type")) or reading.has(histogram_slot("inter_token_latency_seconds"))
 
 
+_RANKS_UNNAMED = "ranks unnamed"
+FLAGS = {
+    _RANKS_UNNAMED: choose(
+        named("tp_rank"), NOTHING, choose(named("dp_rank"), NOTHING, seen("num_running_reqs"))
+    ),
+}
+"""What ``notes`` asks of every page, as further formulas of the plan."""
+
+
 def _has_gauge_of_a_batch(reading: Reading) -> bool:
     """Is the hit rate told by a gauge alone, in the one release where that is of a batch?"""
     return (
@@ -419,8 +420,7 @@ def _has_gauge_of_a_batch(reading: Reading) -> bool:
 def notes(reading: Reading) -> list[str]:
     """What a reader should know before trusting the numbers of this page, a sentence each."""
     found = []
-    unnamed_ranks = not reading.labels("tp_rank") and not reading.labels("dp_rank")
-    if unnamed_ranks and reading.has("num_running_reqs") and _is_recent(reading):
+    if reading.number(_RANKS_UNNAMED) and _is_recent(reading):
         found.append(
             "one rank shown: this release does not label its ranks, so with data parallelism running, "
             "waiting, throughput and cache use are those of one group, whichever reported last"
