@@ -144,6 +144,7 @@ drift-pinned: setup ## the same of pinned releases
 deep: setup ## long runs: scrapes by the million, and what must hold meanwhile
 	@$(PY) tests/soak.py
 	@$(PY) tests/stress.py
+	@$(PY) tests/short_of_memory.py --all
 	@SGLANG_COLLECT_EVERY_PREFIX=1 $(PY) -m pytest tests/test_truncation.py tests/test_faults_page.py
 	@$(PY) tools/mutate.py guard guard
 

@@ -51,13 +51,13 @@ class Member:
 class _Flight:
     """A scrape of a target that is under way: a transfer for each of its endpoints."""
 
-    __slots__ = ("ends", "inboxes", "member", "missing", "tickets")
+    __slots__ = ("ends", "inboxes", "member", "result", "tickets")
 
     def __init__(self, member: Member) -> None:
         self.member = member
         self.inboxes: list[Inbox] = []
         self.ends: list[Any] = [None] * len(member.endpoints)
-        self.missing = len(member.endpoints)
+        self.result: ScrapeResult | None = None  # once all have ended
         self.tickets: Sequence[_Ticket] = ()
 
     def cancel(self) -> None:
@@ -176,25 +176,33 @@ class Roster:
             flight.cancel()
 
     def _arrived(self, batch: list[tuple[Any, Any]]) -> None:
-        """In a driver's thread: all transfers of a flight are of one driver."""
+        """In a driver's thread: all transfers of a flight are of one driver.
+
+        It may be called again, where it had no memory, and nobody gets a result twice.
+        """
         landing: list[tuple[_Flight, Outcome]] = []
+        landed: list[_Flight] = []
         for (flight, part), end in batch:
             flight.ends[part] = end
-            flight.missing -= 1
-            if not flight.missing:
-                member = flight.member
-                landing.append((flight, outcome_of(member.target, member.limits, flight.ends)))
-        posts: dict[Inbox, list[tuple[Member, ScrapeResult]]] = {}
+            if None not in flight.ends:
+                landed.append(flight)
+                if flight.result is None:
+                    member = flight.member
+                    landing.append((flight, outcome_of(member.target, member.limits, flight.ends)))
+        posts: dict[Inbox, list[_Flight]] = {}
         with self._lock:
             for flight, outcome in landing:
-                result = self._land(flight, outcome)
+                self._land(flight, outcome)
+            for flight in landed:
                 for inbox in flight.inboxes:
-                    posts.setdefault(inbox, []).append((flight.member, result))
-        for inbox, results in posts.items():
-            inbox.put(results)
+                    posts.setdefault(inbox, []).append(flight)
+        for inbox, flights in posts.items():
+            inbox.put([(flight.member, flight.result) for flight in flights if flight.result is not None])
+            for flight in flights:
+                flight.inboxes.remove(inbox)
 
-    def _land(self, flight: _Flight, outcome: Outcome) -> ScrapeResult:
-        """The result of a flight. One that we ended ourselves says nothing about its target."""
+    def _land(self, flight: _Flight, outcome: Outcome) -> None:
+        """Makes the result of a flight. One that we ended ourselves says nothing about its target."""
         member, error, before = flight.member, outcome.error, flight.member.good
         good = outcome.good or before
         reason = None if error is None else _reason(error) or "internal"
@@ -209,12 +217,12 @@ class Roster:
             good,
             before.without_page() if before is not None and error is None else None,
         )
+        if reason is not None and not cancelled:
+            member.failures[reason] += 1  # the last that takes memory
+        flight.result = result
         if member.flight is flight:
             member.flight = None
         if not cancelled:
             member.latest = result
             member.good = good
             member.consecutive_failures = failures
-            if reason is not None:
-                member.failures[reason] += 1
-        return result

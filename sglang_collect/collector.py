@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -33,6 +34,7 @@ logger = logging.getLogger("sglang_collect")
 
 _MAX_ENDPOINTS = 1024  # prepared ones that a driver keeps
 _JOIN_SECONDS = 2.0  # an interpreter that exits waits no longer for a driver's thread
+_LACK = 0.01  # seconds until what had no memory is tried again
 
 
 def scrape(
@@ -254,7 +256,8 @@ _Batch = list[tuple[Any, Any]]
 """What was submitted as whose, each with its ``Result``, or with the error that ended the thread."""
 
 _Deliver = Callable[[_Batch], None]
-"""Takes a batch in the driver's thread: it must neither wait nor raise."""
+"""Takes a batch in the driver's thread, where it must not wait. Where it raises MemoryError it is called with
+the same batch again, of which it may have taken a part."""
 
 
 class _Driver:
@@ -406,30 +409,50 @@ class _Engine:
     def _run(self) -> None:
         try:
             while not self._stopping:
-                if self._scraper.pending:
-                    self._hand_out(self._scraper.wait())
-                else:
-                    self._bell.get()
+                self._step()
             while not self._closed():
                 self._scraper.cancel()
                 self._hand_out(self._scraper.wait(1.0))
         except BaseException as error:
-            logger.exception("the thread that scrapes has failed")
-            self._fail(error)
-        self._finalizer.detach()
-        for loop, done in self._at_end:
-            _call(loop, _settle, [(done, None)])
+            while not self._has_failed(error):
+                time.sleep(_LACK)
+        while not self._has_ended():
+            time.sleep(_LACK)
+
+    def _step(self) -> None:
+        try:
+            if self._scraper.pending:
+                self._hand_out(self._scraper.wait())
+            else:
+                self._bell.get()
+        except MemoryError as error:  # some results are lost, and it is not known which
+            while not self._has_ended_all(error):
+                time.sleep(_LACK)
 
     def _hand_out(self, results: list[_core.Result]) -> None:
+        while not self._has_handed_out(results):
+            time.sleep(_LACK)
+
+    # Whoever waits must hear of the end, so that what there is no memory for is done again: these say whether
+    # there was, and to call them again does no harm.
+
+    def _has_handed_out(self, results: list[_core.Result]) -> bool:
         """Gives everybody who waits their results, in one call each."""
         batches: dict[_Deliver, _Batch] = {}
-        with self._lock:
-            for result in results:
-                waiter = self._waiting.pop(result.id, None)
-                if waiter is not None:
-                    batches.setdefault(waiter[1], []).append((waiter[0], result))
-        for deliver, batch in batches.items():
-            deliver(batch)
+        try:
+            with self._lock:
+                for result in results:
+                    waiter = self._waiting.get(result.id)
+                    if waiter is not None:
+                        batches.setdefault(waiter[1], []).append((waiter[0], result))
+            for deliver, batch in batches.items():
+                deliver(batch)
+            with self._lock:
+                for result in results:
+                    self._waiting.pop(result.id, None)
+        except MemoryError:
+            return False
+        return True
 
     def _closed(self) -> bool:
         """Closes the scraper if nothing is under way; from then on a submit raises."""
@@ -439,16 +462,44 @@ class _Engine:
                 self._ended = True
             return self._ended
 
-    def _fail(self, error: BaseException) -> None:
+    def _has_ended_all(self, error: BaseException) -> bool:
+        """Ends everything under way with this error."""
+        try:
+            with self._lock:
+                waiting = list(self._waiting.items())
+                if not self._ended:
+                    self._scraper.cancel()
+            for key, (whose, deliver) in waiting:
+                deliver([(whose, error)])
+                self._waiting.pop(key, None)
+        except MemoryError:
+            return False
+        return True
+
+    def _has_failed(self, error: BaseException) -> bool:
         """Ends everything with this error, and has the driver make a new engine for the next scrape."""
-        with self._lock:
-            if self._engines.get(self._pid) is self:
-                del self._engines[self._pid]
-            self._scraper.close()
-            self._ended = True
-            waiting = list(self._waiting.values())
-        for whose, deliver in waiting:
-            deliver([(whose, error)])
+        try:
+            with self._lock:
+                if self._engines.get(self._pid) is self:
+                    del self._engines[self._pid]
+                self._scraper.close()
+                self._ended = True
+            if not self._has_ended_all(error):
+                return False
+            logger.error("the thread that scrapes has failed", exc_info=error)
+        except MemoryError:
+            return False
+        return True
+
+    def _has_ended(self) -> bool:
+        """Tells those who wait for the end of the thread."""
+        try:
+            self._finalizer.detach()
+            for loop, done in self._at_end:
+                _call(loop, _settle, [(done, None)])
+        except MemoryError:
+            return False
+        return True
 
 
 @dataclass(frozen=True)
@@ -462,16 +513,25 @@ class _Loop:
 
 
 def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[_T], None], argument: _T) -> None:
-    """Has the loop run it; in a loop that was closed meanwhile nobody waits."""
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(callback, argument)
+    """Has the loop run it, once there is memory; in a loop that was closed meanwhile nobody waits."""
+    while True:
+        try:
+            loop.call_soon_threadsafe(callback, argument)
+        except MemoryError:
+            time.sleep(_LACK)
+            continue
+        except RuntimeError:
+            pass
+        return
 
 
 def _settle(batch: _Batch) -> None:
     for future, outcome in batch:
-        if future.done():
-            continue
-        if isinstance(outcome, BaseException):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
+        while not future.done():
+            try:
+                if isinstance(outcome, BaseException):
+                    future.set_exception(outcome)
+                else:
+                    future.set_result(outcome)
+            except MemoryError:
+                time.sleep(_LACK)

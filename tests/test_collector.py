@@ -13,6 +13,7 @@ import textwrap
 import threading
 import time
 import weakref
+from typing import Any
 
 import pytest
 from fleets import fail_once, once_asked
@@ -312,12 +313,59 @@ async def test_an_endpoint_that_is_no_url_is_refused(server: Server) -> None:
 async def test_a_thread_that_fails_ends_everything_and_the_next_collect_works(
     server: Server, silent: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fail_once(monkeypatch, MemoryError)
+    fail_once(monkeypatch, ZeroDivisionError)
+    async with sc.SGLangCollector() as collector:
+        with pytest.raises(ZeroDivisionError):
+            await running(collector, silent.url)
+        assert await running(collector, f"{server.url}/1") == 1
+    assert "thread that scrapes has failed" in caplog.text
+
+
+async def test_a_thread_that_lacks_memory_ends_everything_and_goes_on(
+    server: Server, silent: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacks = [MemoryError()]
+
+    class Lacking:
+        """A scraper whose first wait with something under way has no memory."""
+
+        def __init__(self, **options: Any) -> None:
+            self._scraper = real(**options)
+            made.append(self)
+
+        def wait(self, *args: Any) -> list[Any]:
+            if lacks:
+                raise lacks.pop()
+            return self._scraper.wait(*args)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._scraper, name)
+
+    made: list[Lacking] = []
+    real = module._core.Scraper
+    monkeypatch.setattr(module._core, "Scraper", Lacking)
     async with sc.SGLangCollector() as collector:
         with pytest.raises(MemoryError):
             await running(collector, silent.url)
         assert await running(collector, f"{server.url}/1") == 1
-    assert "thread that scrapes has failed" in caplog.text
+        assert len(made) == 1
+
+
+async def test_a_result_that_there_is_no_memory_for_comes_when_there_is(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacks = [MemoryError()] * 3
+    real = module._Loop.__call__
+
+    def deliver(self: Any, batch: Any) -> None:
+        if lacks:
+            raise lacks.pop()
+        real(self, batch)
+
+    monkeypatch.setattr(module._Loop, "__call__", deliver)
+    async with sc.SGLangCollector() as collector:
+        assert await running(collector, f"{server.url}/1") == 1
+    assert not lacks
 
 
 # ------------------------------------------------------------ cancellation

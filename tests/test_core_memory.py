@@ -13,7 +13,7 @@ import pytest
 HERE = Path(__file__).parent
 
 
-def run_without_memory(*more: str) -> subprocess.CompletedProcess[str]:
+def run_without_memory(program: str = "no_memory", *more: str) -> subprocess.CompletedProcess[str]:
     """With the exact malloc, without caches that count as handed out; and not watched by coverage, whose own
     code would fail for want of memory."""
     pytest.importorskip("_testcapi", reason="an interpreter without the hook that fails allocations")
@@ -23,7 +23,7 @@ def run_without_memory(*more: str) -> subprocess.CompletedProcess[str]:
     quiet = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.run(
-        [sys.executable, str(HERE / "no_memory.py"), *more],
+        [sys.executable, str(HERE / f"{program}.py"), *more],
         env={**quiet, "GLIBC_TUNABLES": tunables, "PYTHONPATH": path},
         capture_output=True,
         text=True,
@@ -40,9 +40,20 @@ def test_every_call_survives_every_allocation_of_pythons_that_fails() -> None:
     print(done.stdout)
 
 
+@pytest.mark.timeout(310)
+def test_nobody_waits_for_ever_where_memory_is_missing_for_a_while() -> None:
+    """`make deep` does it to more calls, and at every allocation."""
+    done = run_without_memory("short_of_memory", "scrape", "make_collector", "make_fleet", "fleet.scrape")
+    assert done.returncode == 0, done.stderr
+    scenes, points = (int(word) for word in done.stdout.splitlines()[-1].split() if word.isdigit())
+    assert scenes == 4
+    assert points > 100
+    print(done.stdout)
+
+
 def test_a_lost_reference_is_found() -> None:
     if os.environ.get("PYTHONMALLOC") == "malloc":
         pytest.skip("Python's allocator counts nothing")
-    done = run_without_memory("planted")
+    done = run_without_memory("no_memory", "planted")
     assert done.returncode == 1
     assert "leaves something behind" in done.stderr
