@@ -78,15 +78,14 @@ def _say_out_of_range(field: str) -> None:
     logger.warning("%s is infinite or out of range on a page, and taken as absent; this is said once", field)
 
 
-_PLAN = {group: _Group(group, model) for group, model in PLAN_GROUPS.items()}
+_PLAN = tuple((group, _Group(group, model).stored) for group, model in PLAN_GROUPS.items())
 
 
 def plan_numbers(fold: _core.Fold) -> tuple[dict[str, dict[str, float | int]], list[str]]:
     """The values of the plan's groups, and the names of the fields that the page has no source for."""
-    reading = Reading(fold)
     values, absent = {}, []
-    for group, fields in _PLAN.items():
-        numbers = fields.numbers(reading)
+    for group, fields in _PLAN:
+        numbers = _core.pick(fields, fold)
         if None in numbers.values():
             missing = [f"{group}.{key}" for key, number in numbers.items() if number is None]
             for name in missing:
@@ -108,12 +107,9 @@ def plan_record(fold: _core.Fold) -> dict[str, Any]:
     return {**groups, "absent": absent}
 
 
-_PLAN_WRITTEN = tuple((group, fields.stored) for group, fields in _PLAN.items())
-
-
 def plan_json(fold: _core.Fold) -> bytes:
     """What ``plan_record`` gives, as JSON; quickly where nothing is absent."""
-    written = _core.write(_PLAN_WRITTEN, fold, {}, ())
+    written = _core.write(_PLAN, fold, {}, ())
     return to_json(plan_record(fold)) if b":null" in written else written[:-1] + b',"absent":[]}'
 
 

@@ -159,7 +159,7 @@ class _Source:
         """One of the fields that are made late, with others that come of the same reading."""
         if name in _OF_PLAN:
             values, absent = plan_numbers(self.fold)
-            groups = {group: PLAN_GROUPS[group].model_validate(values[group]) for group in values}
+            groups = {group: _built(PLAN_GROUPS[group], numbers) for group, numbers in values.items()}
             return {**groups, "absent": absent}
         return {name: self._value(name, timestamp)}
 
@@ -271,6 +271,22 @@ def _blank(cls: type[SGLangMetricsSnapshot]) -> SGLangMetricsSnapshot:
     for name in _MADE_LATE:
         del vars(blank)[name]
     return blank
+
+
+@functools.cache
+def _defaults(model: type[BaseModel]) -> dict[str, Any]:
+    return vars(model.model_validate({}))
+
+
+def _built(model: type[BaseModel], numbers: dict[str, Any]) -> BaseModel:
+    """A group of the plan of numbers that are what its fields want: as validation, in half the time."""
+    group = model.__new__(model)
+    put = object.__setattr__
+    put(group, "__dict__", {**_defaults(model), **numbers})
+    put(group, "__pydantic_fields_set__", set(numbers))
+    put(group, "__pydantic_extra__", None)
+    put(group, "__pydantic_private__", None)
+    return group
 
 
 def _private(snapshot: SGLangMetricsSnapshot) -> dict[str, Any]:

@@ -255,6 +255,19 @@ def test_an_infinite_rate_is_absent_too() -> None:
     assert snapshot.system_metrics.throughput_tokens_per_second == 0.0
 
 
+def test_a_group_of_the_plan_is_what_validation_makes_of_its_numbers() -> None:
+    snapshot = read("sglang:num_running_reqs 3\nsglang:gen_throughput 2.5\n")
+    made = snapshot.system_metrics
+    numbers = {"num_requests_running": 3, "batch_size_current": 3, "throughput_tokens_per_second": 2.5}
+    wanted = type(made).model_validate(numbers)
+    assert made == wanted
+    assert made.model_fields_set == wanted.model_fields_set == set(numbers)
+    assert repr(made) == repr(wanted)
+    assert pickle.loads(pickle.dumps(made)) == made.model_copy(deep=True) == wanted
+    made.num_requests_waiting = 7
+    assert read("sglang:num_running_reqs 3\n").system_metrics.num_requests_waiting == 0
+
+
 def test_native_numbers_that_do_not_fit_are_none() -> None:
     labels = '{model_name="m"}'
     snapshot = read(

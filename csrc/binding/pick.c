@@ -23,6 +23,14 @@ PyObject *core_nearest(double value)
     return PyLong_FromLongLong((long long)nearbyint(value));
 }
 
+/* What stands for a number of a slot, without an object of its own in between. */
+static PyObject *number_of_slot(const sgc_slot *slot, bool whole)
+{
+    if (slot->kind != SGC_SLOT_VALUE || !(whole ? core_is_whole(slot->value) : isfinite(slot->value)))
+        Py_RETURN_NONE;
+    return whole ? core_nearest(slot->value) : PyFloat_FromDouble(slot->value);
+}
+
 /* The number that stands for a value; whole: an int. */
 static PyObject *number(PyObject *value, bool whole)
 {
@@ -67,10 +75,15 @@ static PyObject *numbers(PyObject *values, bool whole)
     return dict;
 }
 
-static PyObject *picked(PyObject *fold, PyObject *slot, PyObject *whole)
+static PyObject *picked(core_state *state, PyObject *fold, PyObject *slot, PyObject *whole)
 {
+    sgc_slot found = {.kind = SGC_SLOT_HIST};
     if (slot == Py_None)
         Py_RETURN_NONE;
+    if (Py_IS_TYPE(fold, state->fold) && core_fold_look(fold, slot, &found) < 0)
+        return NULL;
+    if (found.kind == SGC_SLOT_VALUE || found.kind == SGC_SLOT_ABSENT)
+        return number_of_slot(&found, whole == Py_True);
     PyObject *value = PyObject_GetItem(fold, slot), *made = NULL;
     if (value)
         made = PyDict_CheckExact(value) ? numbers(value, whole == Py_True) : number(value, whole == Py_True);
@@ -80,7 +93,7 @@ static PyObject *picked(PyObject *fold, PyObject *slot, PyObject *whole)
 
 PyObject *core_pick(PyObject *module, PyObject *const *args, Py_ssize_t n_args)
 {
-    (void)module;
+    core_state *state = PyModule_GetState(module);
     if (n_args != 2 || !PyTuple_CheckExact(args[0])) {
         PyErr_SetString(PyExc_TypeError, "pick() takes a tuple of fields and a fold");
         return NULL;
@@ -91,7 +104,7 @@ PyObject *core_pick(PyObject *module, PyObject *const *args, Py_ssize_t n_args)
         if (!PyTuple_CheckExact(field) || PyTuple_GET_SIZE(field) != 3)
             PyErr_SetString(PyExc_TypeError, "a field is a tuple of name, slot and whole");
         else
-            made = picked(args[1], PyTuple_GET_ITEM(field, 1), PyTuple_GET_ITEM(field, 2));
+            made = picked(state, args[1], PyTuple_GET_ITEM(field, 1), PyTuple_GET_ITEM(field, 2));
         if (!made || PyDict_SetItem(dict, PyTuple_GET_ITEM(field, 0), made) < 0)
             Py_CLEAR(dict);
         Py_XDECREF(made);
