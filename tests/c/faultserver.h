@@ -73,7 +73,7 @@ static struct {
     pthread_t thread;
     pthread_mutex_t lock; /* the request seen last */
     char request[2000];
-    atomic_int open, accepted, requests;
+    atomic_int open, accepted, requests, poisoned;
     atomic_bool stopping;
 } server = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -271,6 +271,7 @@ static bool serve(int fd, const char *path, int nth)
         send_page(fd, "a 1\n");
         sleep_ms(30);
         send_page(fd, "poison 1\n");
+        atomic_fetch_add(&server.poisoned, 1);
     } else {
         return serve_same(fd, path);
     }
