@@ -483,13 +483,12 @@ class _Engine:
                 if self._engines.get(self._pid) is self:
                     del self._engines[self._pid]
                 self._scraper.close()
-                self._ended = True
-            if not self._has_ended_all(error):
-                return False
-            logger.error("the thread that scrapes has failed", exc_info=error)
+                is_news, self._ended = not self._ended, True
+            if is_news:
+                logger.error("the thread that scrapes has failed", exc_info=error)
         except MemoryError:
             return False
-        return True
+        return self._has_ended_all(error)
 
     def _has_ended(self) -> bool:
         """Tells those who wait for the end of the thread."""
