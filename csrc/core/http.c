@@ -168,9 +168,11 @@ static bool is_allowed(sgc__http *http, const struct sockaddr *addr)
 /* A name that leads to a denied address beside good ones is refused as a whole.
  * libcurl shows one address at a time, and the next one where a socket does not
  * come about: in a first round none does, until it has shown them all. */
-static bool is_shown_only(sgc__http *http)
+static bool shows_only(sgc__http *http)
 {
     http->showing = http->guard && !http->endpoint->numeric && !http->shown;
+    if (http->showing)
+        sgc__shard_hurry(http->shard);
     return http->showing;
 }
 
@@ -202,6 +204,7 @@ static void watch_handshake(sgc__http *http, bool on)
 static curl_socket_t on_socket(void *ctx, curlsocktype purpose, struct curl_sockaddr *addr)
 {
     sgc__http *http = ctx;
+    bool show;
     int flags = 0;
 
     (void)purpose;
@@ -211,7 +214,8 @@ static curl_socket_t on_socket(void *ctx, curlsocktype purpose, struct curl_sock
     http->asked = false; /* it was, where libcurl gives a dead connection up by itself */
     if (addr->addrlen <= sizeof http->peer)
         memcpy(&http->peer, &addr->addr, addr->addrlen);
-    if (!is_allowed(http, &addr->addr) || is_shown_only(http))
+    show = shows_only(http);
+    if (!is_allowed(http, &addr->addr) || show)
         return CURL_SOCKET_BAD;
 #ifdef SOCK_CLOEXEC
     flags = SOCK_CLOEXEC;

@@ -425,7 +425,7 @@ static void tick_all(hub *hub, int64_t now)
 {
     for (uint32_t i = 0; i < hub->shards.n_used; i++) {
         sgc__shard *shard = &hub->shards.list[i];
-        if (shard->due <= now) {
+        if (sgc__shard_due(shard) <= now) {
             sgc__shard_tick(shard);
             settle_all(hub, shard);
         }

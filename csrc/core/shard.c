@@ -169,12 +169,22 @@ void sgc__shard_closing(sgc__shard *shard, int fd)
     sgc__poller_forget(&shard->all->poller, fd);
 }
 
+void sgc__shard_hurry(sgc__shard *shard)
+{
+    shard->hurried = true;
+}
+
+int64_t sgc__shard_due(const sgc__shard *shard)
+{
+    return shard->hurried ? 0 : shard->due;
+}
+
 int64_t sgc__shards_due(const sgc__shards *shards)
 {
     int64_t due = INT64_MAX;
 
     for (uint32_t i = 0; i < shards->n_used; i++)
-        due = shards->list[i].due < due ? shards->list[i].due : due;
+        due = sgc__shard_due(&shards->list[i]) < due ? sgc__shard_due(&shards->list[i]) : due;
     return due;
 }
 
@@ -191,9 +201,10 @@ static void act(sgc__shard *shard, curl_socket_t fd, int events)
  * 7.88 tries the next one only when it is asked again, and sets no time for that. */
 void sgc__shard_tick(sgc__shard *shard)
 {
-    bool again = shard->waits;
+    bool again = shard->waits || shard->hurried;
     int running;
 
+    shard->hurried = false;
     shard->due = INT64_MAX; /* unless it says otherwise */
     act(shard, CURL_SOCKET_TIMEOUT, 0);
     if (again && curl_multi_socket_all(shard->multi, &running) != CURLM_OK)

@@ -21,6 +21,7 @@ typedef struct sgc__shard {
     bool lost;     /* for want of memory a socket is not watched: who waits for it waits in vain */
     int64_t due;   /* nanoseconds of the monotonic clock: when libcurl wants to be called; INT64_MAX */
     bool waits;    /* ... which is not at once: it waits for something, such as an address */
+    bool hurried;  /* it is to be called at once, whatever it wants */
 } sgc__shard;
 
 typedef struct sgc__shards {
@@ -51,7 +52,11 @@ void sgc__shard_remove(sgc__http *http);
 bool sgc__shard_opened(sgc__shard *shard, int fd);
 void sgc__shard_closing(sgc__shard *shard, int fd);
 
-/* When libcurl wants to be called at the latest; INT64_MAX. */
+/* libcurl takes its time to show the next address of a name: here there is none to lose. */
+void sgc__shard_hurry(sgc__shard *shard);
+
+/* When libcurl is to be called at the latest; INT64_MAX. */
+int64_t sgc__shard_due(const sgc__shard *shard);
 int64_t sgc__shards_due(const sgc__shards *shards);
 /* Calls it in a shard whose time has come. */
 void sgc__shard_tick(sgc__shard *shard);
