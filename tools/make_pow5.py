@@ -2,7 +2,7 @@
 
 Entry q (from -342 to 324) holds the 128 most significant bits of 5**q as a high and a low word: rounded up
 for -27 <= q < 0, where the product with a 64-bit word is then exact enough to see ties, and down elsewhere.
-csrc/core/num.c uses it: to read numbers, up to 308, and to write them.
+csrc/core/pow5.c holds it: num.c reads numbers with it, up to 308, json.c writes them.
 """
 
 from __future__ import annotations

@@ -117,26 +117,13 @@ static bool clinger(const decimal *d, double *value)
 
 /* --------------------------------------------- road 2: a 192-bit product */
 
-enum { POW5_LOWEST = -342, POW5_HIGHEST = 308 }; /* of what a double may need */
-
-static const uint64_t pow5[][2] = {
-#include "pow5.inc"
-};
-
-void sgc__pow10_above(int exponent, uint64_t bits[2])
-{
-    const uint64_t *power = pow5[exponent - POW5_LOWEST];
-    bool above = (exponent >= -27 && exponent < 0) || (exponent >= 0 && exponent <= 55); /* or exact */
-
-    bits[1] = power[1] + !above;
-    bits[0] = power[0] + (bits[1] < power[1]);
-}
+enum { POW5_HIGHEST = 308 }; /* of what a number that is read may need */
 
 /* The bits of mantissa * 10^exponent as a positive double, sign apart; false
  * where the product does not decide. mantissa > 0, exponent in the table. */
 static bool eisel_lemire(uint64_t mantissa, int exponent, uint64_t *out_mantissa, int *out_exponent)
 {
-    const uint64_t *power = pow5[exponent - POW5_LOWEST];
+    const uint64_t *power = sgc__pow5[exponent - SGC__POW5_LOWEST];
     int lead = __builtin_clzll(mantissa), upper, binary;
     uint64_t high, low, second, bits;
 
@@ -182,7 +169,7 @@ static bool product_road(const decimal *d, double *value)
     uint64_t mantissa, other;
     int exponent, other_exponent;
 
-    if (d->exponent < POW5_LOWEST || d->exponent > POW5_HIGHEST ||
+    if (d->exponent < SGC__POW5_LOWEST || d->exponent > POW5_HIGHEST ||
         !eisel_lemire(d->mantissa, (int)d->exponent, &mantissa, &exponent))
         return false;
     /* With digits left out the truth lies between this mantissa and the next. */

@@ -212,8 +212,12 @@ bool sgc__number_read(sgc_str text, double *value);
 /* The same for a signed integer that fits 64 bits. */
 bool sgc__integer_read(sgc_str text, int64_t *value);
 
-/* The 128 leading bits of 10^exponent, high word first, rounded up; exponent from
- * -342 to 324. */
+/* The 128 leading bits of 5^q, high word first, from q = SGC__POW5_LOWEST to 324:
+ * rounded up from -27 to -1, else down. */
+enum { SGC__POW5_LOWEST = -342 };
+extern const uint64_t sgc__pow5[][2];
+
+/* The 128 leading bits of 10^exponent, likewise, rounded up. */
 void sgc__pow10_above(int exponent, uint64_t bits[2]);
 
 #endif
