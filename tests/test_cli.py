@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import io
 import json
 import os
@@ -18,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import fastapi
 import pytest
 from fleets import counting, dead, echo, finished
 from servers import Server, answer, eventually, serving, silence, unused_port
@@ -25,6 +27,7 @@ from stopwatch import Stopwatch
 
 import sglang_collect as sc
 from sglang_collect._fleet_table import write_fleet
+from sglang_collect._serve import require_token
 from sglang_collect.cli import main
 from sglang_collect.simulator import Simulator
 
@@ -586,6 +589,12 @@ def test_serve_shows_targets_and_simulated_servers(sglang_simulator: Simulator) 
 
         assert eventually(up)
         assert ended_by(process, signal.SIGINT)[0] == 0
+
+
+def test_the_token_is_checked_by_a_function_whose_annotations_every_fastapi_can_read() -> None:
+    check = require_token("s3cret")
+    assert inspect.isfunction(check)
+    assert inspect.signature(check, eval_str=True).parameters["request"].annotation is fastapi.Request
 
 
 def test_serve_takes_its_settings_from_the_environment_and_flags_win(
