@@ -188,12 +188,13 @@ int64_t sgc__shards_due(const sgc__shards *shards)
     return due;
 }
 
-/* Where memory fails libcurl may not have told which sockets it wants watched. */
+/* Where memory fails libcurl may not have told which sockets it wants watched, and
+ * 7.88 divides by zero if it is asked again before their transfers are ended. */
 static void act(sgc__shard *shard, curl_socket_t fd, int events)
 {
     int running;
 
-    if (curl_multi_socket_action(shard->multi, fd, events, &running) != CURLM_OK)
+    if (!shard->lost && curl_multi_socket_action(shard->multi, fd, events, &running) != CURLM_OK)
         shard->lost = shard->all->lost = true;
 }
 
@@ -207,7 +208,7 @@ void sgc__shard_tick(sgc__shard *shard)
     shard->hurried = false;
     shard->due = INT64_MAX; /* unless it says otherwise */
     act(shard, CURL_SOCKET_TIMEOUT, 0);
-    if (again && curl_multi_socket_all(shard->multi, &running) != CURLM_OK)
+    if (again && !shard->lost && curl_multi_socket_all(shard->multi, &running) != CURLM_OK)
         shard->lost = shard->all->lost = true;
 }
 
