@@ -468,7 +468,7 @@ static void expire_all(hub *hub, int64_t now)
             sgc__http_expire(&transfer->handle->http);
         end_early(hub, transfer, transfer->named ? SGC_REASON_TIMEOUT_RESOLVE : SGC_REASON_TIMEOUT_CONNECT,
                   transfer->named ? "waited for other look-ups; the timeout is over"
-                                  : "waited for a free connection; the timeout is over");
+                                  : "waited for other scrapes; the timeout is over");
     }
 }
 
