@@ -249,7 +249,7 @@ def totals(recents: Iterable[Recent]) -> dict[str, Any]:
 
 def point_of_all(recents: Collection[Recent]) -> dict[str, float | None]:
     """The targets that are up as one server, in the numbers of a point: rates add up."""
-    newest = [recent.newest_point() for recent in recents]
+    newest = [recent.newest_point() for recent in recents if recent._reading is not None]
     rates = {}
     for name in _COUNTERS:
         known = [rate for point in newest if (rate := point.get(name)) is not None]

@@ -214,8 +214,8 @@ def create_router(settings: RouterSettings | None = None) -> APIRouter:
 
         The first event has everything, the later ones what has changed; the data of each is a JSON object.
         ``fleet`` events have a row for each instance: what its newest page says of now, and what happened in
-        the last minute. ``server`` events, of one instance, have the whole of its newest page beside it, and
-        the points of its charts.
+        the last minute; and the same of all together, with the points of their charts. ``server`` events, of
+        one instance, have the whole of its newest page beside it, and the points of its charts.
         """
         _refuse_own_hop(request)
         return service.events(instance_id)

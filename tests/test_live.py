@@ -515,6 +515,8 @@ def test_of_several_servers_rates_add_up() -> None:
     assert (point["running"], point["requests_per_second"]) == (2, 10.5)
     assert point.get("generation_tokens_per_second") is None
     assert set(point_of_all([]).values()) == {None}
+    fast.failure(seconds=0.1)  # too early for a point of its own
+    assert point_of_all(recents)["requests_per_second"] == 0.5
 
 
 @pytest.mark.sglang_simulator(dp=2, load=0.9)
