@@ -47,6 +47,13 @@ TWINS = {
         "if (!http && !sgc_guard_allows_address(",
         "scrape",
     ),
+    "known": Twin(
+        "a line that is known from another page means the same in every family",
+        "steady.c",
+        "        if (!context_is(&student->old->contexts[old_context], family))\n            return false;\n",
+        "",
+        "steady",
+    ),
     "metadata": Twin(
         "link-local addresses are like any other",
         "guard.c",

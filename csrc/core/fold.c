@@ -14,7 +14,7 @@ sgc_str sgc__measure_key(const void *owner, size_t i)
     return ((const measure *)((const table *)owner)->list)[i].key;
 }
 
-static sgc_str histogram_key(const void *owner, size_t i)
+sgc_str sgc__histogram_key(const void *owner, size_t i)
 {
     return ((const histogram *)((const table *)owner)->list)[i].key;
 }
@@ -54,9 +54,11 @@ size_t sgc__row_take(sgc__arena *arena, table *t, sgc_str key, size_t size, sgc_
     *fresh = found == SIZE_MAX;
     if (!*fresh)
         return found;
-    if (!sgc__index_add(&t->index, hash))
-        return SIZE_MAX;
-    return sgc__row_push(arena, t, key, size);
+    found = sgc__row_push(arena, t, key, size);
+    if (found == SIZE_MAX || sgc__index_add(&t->index, hash))
+        return found;
+    t->n--; /* the index never tells of a row that is not there */
+    return SIZE_MAX;
 }
 
 void sgc__row_expect(const table *t, sgc_str key)
@@ -79,8 +81,7 @@ void sgc__table_free(table *t)
 
 /* ----------------------------------------------------------------- values */
 
-/* Notes where the value of the current sample goes. */
-static bool feed_note(folder *f, const gather *g, size_t row, int64_t part)
+bool sgc__feed_note(folder *f, const gather *g, size_t row, int64_t part)
 {
     feed_log *log = f->log;
 
@@ -94,8 +95,36 @@ static bool feed_note(folder *f, const gather *g, size_t row, int64_t part)
         log->list = list;
         log->room = room;
     }
-    log->list[log->n++] = (feed){f->n_samples, (uint32_t)(g - f->gathers), (uint32_t)row, part};
+    log->list[log->n] = (feed){(uint32_t)f->n_samples, (uint32_t)row, (int32_t)part,
+                               (uint16_t)(g - f->gathers), (uint16_t)g->rank};
+    log->spoiled |= log->list[log->n].part != part || g - f->gathers > UINT16_MAX ||
+                    (g->rank >= UINT16_MAX && g->rank != UINT32_MAX); /* too large to be told */
+    log->n++;
     return true;
+}
+
+static bool measure_note(folder *f, const gather *g, size_t row, const double *lowest)
+{
+    feed_log *log = f->log;
+
+    if (!log)
+        return true;
+    if (log->n_ranks == log->ranks_room) {
+        size_t room = sgc__grow(log->ranks_room, 64);
+        ranks *list = sgc__resize(log->ranks, room, sizeof *list);
+        if (!list)
+            return false;
+        log->ranks = list;
+        log->ranks_room = room;
+    }
+    memcpy(log->ranks[log->n_ranks], lowest, sizeof *log->ranks);
+    return sgc__feed_note(f, g, row, SGC__PART_MEASURE - (int64_t)log->n_ranks++);
+}
+
+void sgc__log_free(feed_log *log)
+{
+    sgc__release(log->list);
+    sgc__release(log->ranks);
 }
 
 void sgc__entry_add(entry *e, double value)
@@ -116,25 +145,29 @@ static size_t entry_feed(folder *f, gather *g, sgc_str by, double value)
     return i;
 }
 
+bool sgc__measure_feed(folder *f, gather *g, size_t row, const double *lowest, double value)
+{
+    measure *m = (measure *)g->series.list + row;
+
+    if (!m->line || sgc__is_lower(lowest, m->lowest)) {
+        memcpy(m->lowest, lowest, sizeof m->lowest);
+        m->value = value;
+        m->line = f->n_samples;
+    }
+    return measure_note(f, g, row, lowest);
+}
+
 /* The sample into the row or entry g->last. */
 static bool value_feed(folder *f, gather *g, const sgc_extract *x, const sgc__sample *s)
 {
-    double lowest[SGC__LOWEST_MAX] = {0};
-    measure *m;
+    ranks lowest = {0};
 
     if (!x->n_without) {
         sgc__entry_add((entry *)g->entries.list + g->last, s->value);
-        return feed_note(f, g, g->last, SGC__PART_ENTRY);
+        return sgc__feed_note(f, g, g->last, SGC__PART_ENTRY);
     }
-    m = (measure *)g->series.list + g->last;
-    if (!sgc__lowest_read(f, s, g->lowest, x->n_lowest, lowest))
-        return false;
-    if (m->line && !sgc__is_lower(lowest, m->lowest))
-        return true;
-    memcpy(m->lowest, lowest, sizeof lowest);
-    m->value = s->value;
-    m->line = f->n_samples;
-    return feed_note(f, g, g->last, SGC__PART_MEASURE);
+    return sgc__lowest_read(f, s, g->lowest, x->n_lowest, lowest) &&
+           sgc__measure_feed(f, g, g->last, lowest, s->value);
 }
 
 static bool value_take(folder *f, gather *g, const sgc_extract *x, const sgc__sample *s)
@@ -164,11 +197,11 @@ static bool value_take(folder *f, gather *g, const sgc_extract *x, const sgc__sa
 
 /* ------------------------------------------------------------- histograms */
 
-/* Room for the first time is made for as many buckets as other series have. */
-static bool bucket_push(folder *f, const gather *g, histogram *h, double bound, double count)
+/* `room` is what is made for buckets at first. */
+bool sgc__bucket_push(folder *f, histogram *h, size_t room, double bound, double count)
 {
     if (h->n == h->room) {
-        size_t room = h->room ? h->room * 2 : g->bounds.n; /* this one's bound is among them */
+        room = h->room ? h->room * 2 : room;
         bucket *buckets = sgc__arena_alloc(&f->scratch, room, sizeof *buckets);
         if (!buckets)
             return false;
@@ -238,12 +271,12 @@ static bool histogram_feed(folder *f, gather *g, const sgc__sample *s)
 
     if (g->part == SGC__PART_SUM) {
         h->sum = s->value;
-        return feed_note(f, g, g->last, SGC__PART_SUM);
+        return sgc__feed_note(f, g, g->last, SGC__PART_SUM);
     }
     if (g->part == SGC__PART_COUNT) {
         h->count = s->value;
         h->has_count = true;
-        return feed_note(f, g, g->last, SGC__PART_COUNT);
+        return sgc__feed_note(f, g, g->last, SGC__PART_COUNT);
     }
     if (g->le != UINT32_MAX) {
         label = sgc__label_at(s, g->le);
@@ -253,14 +286,15 @@ static bool histogram_feed(folder *f, gather *g, const sgc__sample *s)
         return false;
     if (bound != bound) {
         h->bad_bound = true;
-        return true;
+        return sgc__feed_note(f, g, g->last, SGC__PART_BAD);
     }
-    return bucket_push(f, g, h, bound, s->value) && feed_note(f, g, g->last, (int64_t)h->n - 1);
+    return sgc__bucket_push(f, h, g->bounds.n, bound, s->value) &&
+           sgc__feed_note(f, g, g->last, (int64_t)h->n - 1);
 }
 
 static bool row_has_key(const gather *g, size_t row, sgc_str key)
 {
-    return row < g->series.n && sgc__eq(histogram_key(&g->series, row), key);
+    return row < g->series.n && sgc__eq(sgc__histogram_key(&g->series, row), key);
 }
 
 static bool histogram_take(folder *f, gather *g, const sgc_extract *x, const sgc__sample *s)
@@ -277,7 +311,7 @@ static bool histogram_take(folder *f, gather *g, const sgc_extract *x, const sgc
     if (row_has_key(g, next, key)) /* sums, buckets and counts have the series in one order */
         g->last = next;
     else if (!row_has_key(g, g->last, key)) /* else its count behind its buckets */
-        g->last = sgc__row_take(&f->scratch, &g->series, key, sizeof(histogram), histogram_key, &fresh);
+        g->last = sgc__row_take(&f->scratch, &g->series, key, sizeof(histogram), sgc__histogram_key, &fresh);
     if (g->last == SIZE_MAX || (fresh && !histogram_start(f, g, (histogram *)g->series.list + g->last, x, s)))
         return false;
     g->last_at = f->n_samples;
@@ -313,6 +347,13 @@ static void run_flush(folder *f)
         }
     }
     f->run = 0;
+}
+
+bool sgc__labels_show(folder *f)
+{
+    run_flush(f);
+    f->shown = f->log ? f->log->n : 0;
+    return sgc__feed_note(f, f->gathers, 0, SGC__PART_SHOWN);
 }
 
 static void watch_learn(const folder *f, watch *w, const sgc__sample *s)
@@ -374,9 +415,10 @@ static bool label_take(folder *f, gather *g, const sgc_extract *x, const sgc__sa
     else if (entry_has_key(g, next, value))
         g->last = next;
     if (g->last == SIZE_MAX)
-        return (g->last = entry_feed(f, g, value, 1)) != SIZE_MAX;
-    sgc__entry_add((entry *)g->entries.list + g->last, 1);
-    return true;
+        g->last = entry_feed(f, g, value, 1);
+    else
+        sgc__entry_add((entry *)g->entries.list + g->last, 1);
+    return g->last != SIZE_MAX && sgc__feed_note(f, g, g->last, SGC__PART_LABEL);
 }
 
 static bool labels_take(folder *f, const sgc__sample *s)
@@ -387,7 +429,8 @@ static bool labels_take(folder *f, const sgc__sample *s)
         f->run++;
         return true;
     }
-    run_flush(f);
+    if (!sgc__labels_show(f))
+        return false;
     w = watch_of(f, s);
     f->watched = w->labels;
     for (size_t i = 0; i < f->plan->n_label_extracts; i++) {
@@ -445,22 +488,32 @@ static bool same_row(const folder *f, const gather *g, const sgc__sample *s)
            !(s->changed & g->decisive);
 }
 
+bool sgc__rank_admits(folder *f, gather *g, uint32_t rank)
+{
+    if (rank == g->rank)
+        return true;
+    if (rank > g->rank) {
+        if (f->log)
+            f->log->passed_over = true;
+        return false;
+    }
+    g->rank = rank;
+    g->last_at = 0;
+    if (f->log)
+        f->log->spoiled |= g->series.n || g->entries.n;
+    sgc__table_clear(&g->series);
+    sgc__table_clear(&g->entries);
+    return true;
+}
+
 static bool want_take(folder *f, const sgc__want *want, const sgc__sample *s, sgc_str family)
 {
     const sgc_extract *x = &f->plan->extracts[want->extract];
     gather *g = &f->gathers[want->extract];
     bool failed = false;
 
-    if (want->rank > g->rank)
+    if (!sgc__rank_admits(f, g, want->rank))
         return true;
-    if (want->rank < g->rank) { /* a better name than what was gathered so far */
-        g->rank = want->rank;
-        g->last_at = 0;
-        if (f->log)
-            f->log->spoiled |= g->series.n || g->entries.n;
-        sgc__table_clear(&g->series);
-        sgc__table_clear(&g->entries);
-    }
     if (!s->shape || g->shape != s->shape)
         shape_learn(g, x, s, family);
     if (same_row(f, g, s)) {

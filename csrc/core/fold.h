@@ -106,30 +106,40 @@ typedef struct {
     uint32_t places[SGC__MOST_WATCHED]; /* of the first extracts; UINT32_MAX: nowhere */
 } watch;
 
-/* Which number of a gather a sample's value went into. */
+/* What a sample did to a row of a gather. */
 enum {
-    SGC__PART_BUCKET = 0, /* and on: which one */
+    SGC__PART_BUCKET = 0, /* and on: its value is that bucket's */
     SGC__PART_SUM = -1,
     SGC__PART_COUNT = -2,
-    SGC__PART_MEASURE = -3,
-    SGC__PART_ENTRY = -4,
-    SGC__PART_NONE = -5,
+    SGC__PART_ENTRY = -3, /* added to an entry */
+    SGC__PART_BAD = -4,   /* a bucket whose le is no number */
+    SGC__PART_LABEL = -5, /* counted in an entry of a label extract */
+    SGC__PART_SHOWN = -6, /* shown to all label extracts: those that counted it follow */
+    SGC__PART_NONE = -7,
+    SGC__PART_MEASURE = -8, /* and below: a measure, with the ranks of that number in the log */
 };
 
 typedef struct {
-    uint64_t line; /* number of the sample */
-    uint32_t gather;
-    uint32_t row; /* of its series, or of its entries for PART_ENTRY */
-    int64_t part; /* as above */
+    uint32_t line; /* number of the sample */
+    uint32_t row;  /* of the gather's series, or of its entries */
+    int32_t part;  /* as above */
+    uint16_t gather;
+    uint16_t rank; /* of the sample's name among the extract's */
 } feed;
 
-/* Every feed of a page in order, so that a later page of the same lines can
- * repeat them with other values. */
+typedef double ranks[SGC__LOWEST_MAX];
+
+/* Everything that the samples of a page did, in order: each line for itself, so
+ * that the same can be done again where it stands on another page. */
 typedef struct {
     feed *list;
     size_t n;
     size_t room;
-    bool spoiled; /* what was logged is not what counts in the end */
+    ranks *ranks;
+    size_t n_ranks;
+    size_t ranks_room;
+    bool passed_over; /* an extract had no use for the last sample, because of what came before */
+    bool spoiled;     /* what was logged is not what counts in the end */
 } feed_log;
 
 typedef struct {
@@ -149,6 +159,7 @@ typedef struct {
     uint64_t n_samples;
     watch watches[2]; /* of the last two shapes */
     uint64_t watched; /* labels of the last sample that label extracts look at */
+    size_t shown;     /* where the log tells of the last time that they were shown one */
     uint64_t run;     /* samples since the last one that they were shown, alike in those */
 } folder;
 
@@ -160,6 +171,16 @@ sgc_status sgc__folder_sample(void *self, const sgc__parser *parser, const sgc__
 sgc_fold *sgc__folder_finish(folder *f);
 void sgc__folder_free(folder *f);
 
+/* The steps of a sample on its way into a gather: here for refold.c. */
+/* Does a name of that rank count? A better one than all before takes their place. */
+bool sgc__rank_admits(folder *f, gather *g, uint32_t rank);
+/* Notes what the current sample did; false: no memory. */
+bool sgc__feed_note(folder *f, const gather *g, size_t row, int64_t part);
+bool sgc__bucket_push(folder *f, histogram *h, size_t room, double bound, double count);
+bool sgc__measure_feed(folder *f, gather *g, size_t row, const double *lowest, double value);
+/* Notes that the label extracts are shown a sample, and counts those before. */
+bool sgc__labels_show(folder *f);
+
 /* The row of that key among rows of `size` bytes that begin with theirs; *fresh
  * where it was made now, zeroed, its key in the arena. SIZE_MAX: no memory. */
 size_t sgc__row_take(sgc__arena *arena, table *t, sgc_str key, size_t size, sgc__key_at key_at, bool *fresh);
@@ -169,6 +190,8 @@ size_t sgc__row_push(sgc__arena *arena, table *t, sgc_str key, size_t size);
 void sgc__row_expect(const table *t, sgc_str key);
 void sgc__table_clear(table *t);
 void sgc__table_free(table *t);
+void sgc__log_free(feed_log *log);
+sgc_str sgc__histogram_key(const void *owner, size_t i);
 sgc_str sgc__measure_key(const void *owner, size_t i);
 sgc_str sgc__entry_key(const void *owner, size_t i);
 

@@ -67,15 +67,21 @@ static sgc_status read_by(sgc__lesson *lesson, const reading *r)
     return status;
 }
 
-/* A new lesson, counted once; NULL where nothing was learned. */
-static sgc_status learn(const reading *r, sgc__lesson **lesson)
+/* A new lesson, counted once; NULL where nothing was learned. Lines that are known
+ * from an older one, where there is one and it is free, are not read again. */
+static sgc_status learn(const reading *r, sgc__lesson *older, sgc__lesson **lesson)
 {
     sgc_status status;
 
     *lesson = lesson_new(r->plan);
     if (!*lesson)
         return sgc__fail_memory(r->err);
-    status = sgc_steady_fold((*lesson)->steady, r->data, r->len, r->options, r->fold, r->err);
+    if (older && atomic_flag_test_and_set_explicit(&older->busy, memory_order_acquire))
+        older = NULL;
+    status = sgc_steady_learn((*lesson)->steady, older ? older->steady : NULL, r->data, r->len, r->options,
+                              r->fold, r->err);
+    if (older)
+        atomic_flag_clear_explicit(&older->busy, memory_order_release);
     if (status == SGC_OK)
         return SGC_OK;
     sgc__lesson_free(*lesson);
@@ -143,6 +149,17 @@ static void note_fit(sgc_endpoint *endpoint)
     atomic_store_explicit(&endpoint->useless, 0, memory_order_relaxed);
 }
 
+/* Learns the next lesson of the endpoint. One that has most lines of its own before
+ * was not learned in vain. */
+static sgc_status learn_next(sgc_endpoint *endpoint, sgc__lesson *own, const reading *r, sgc__lesson **next)
+{
+    sgc_status status = learn(r, own, next);
+
+    if (status == SGC_OK && sgc_steady_n_known((*next)->steady) > sgc_fold_n_samples(*r->fold) / 2)
+        note_fit(endpoint);
+    return status;
+}
+
 /* Reads the page by the endpoint's own lesson, which is consumed, or by the one
  * that takes its place and becomes *next; NULL where none is left. */
 static sgc_status read_page(const sgc__lessons *lessons, sgc_endpoint *endpoint, sgc__lesson *own,
@@ -151,17 +168,17 @@ static sgc_status read_page(const sgc__lessons *lessons, sgc_endpoint *endpoint,
     sgc_status status = own ? read_by(own, r) : SGC_OK;
 
     *next = own;
-    if (status == SGC_OK && !*r->fold) {
+    if (status == SGC_OK && !*r->fold)
         status = find(lessons, own, r, next);
-        sgc__lesson_free(own);
-    }
     if (*r->fold)
         note_fit(endpoint);
-    if (status != SGC_OK || *r->fold)
-        return status;
-    if (is_due(endpoint))
-        return learn(r, next);
-    return sgc_plan_fold(r->plan, r->data, r->len, r->options, r->fold, r->err);
+    else if (status == SGC_OK && is_due(endpoint))
+        status = learn_next(endpoint, own, r, next);
+    else if (status == SGC_OK)
+        status = sgc_plan_fold(r->plan, r->data, r->len, r->options, r->fold, r->err);
+    if (own != *next)
+        sgc__lesson_free(own);
+    return status;
 }
 
 sgc_status sgc__lessons_fold(sgc__lessons *lessons, sgc_endpoint *endpoint, sgc_plan *plan, const char *data,

@@ -222,6 +222,7 @@ sgc_status sgc__parser_run(sgc__parser *ps, const char *data, size_t len, const 
     ps->data = data;
     ps->end = data + len;
     ps->ahead = data;
+    ps->pause = ps->take_known ? data : ps->end;
     ps->options = *options;
     ps->err = err;
     ps->current = SIZE_MAX;

@@ -182,6 +182,10 @@ typedef struct sgc__parser {
     /* Receives each sample, in page order. */
     sgc_status (*sample)(void *self, const struct sgc__parser *parser, const sgc__sample *sample);
     void *self;
+    /* NULL, or takes the sample lines from p on that it knows: counts them in n_samples,
+     * and returns the first that it does not know. It may set `pause`. NULL: no memory. */
+    const char *(*take_known)(void *self, struct sgc__parser *parser, const char *p);
+    const char *pause; /* take_known is asked again at the first line from here on */
 
     sgc__families families;
     size_t current;    /* the family that a sample most likely belongs to, or SIZE_MAX */

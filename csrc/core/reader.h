@@ -38,6 +38,8 @@ const char *sgc__gap_read(sgc__reader *r, const char *p, const char *expected);
 const char *sgc__name_read(sgc__reader *r, const char *p, sgc_str *name, bool *odd);
 /* A name that outlives the line; false: out of memory. */
 bool sgc__name_keep(sgc__parser *ps, sgc_str *name);
+/* The family of the sample, by its name and the family at hand; false: out of memory. */
+bool sgc__family_resolve(sgc__parser *ps, sgc__sample *s);
 /* To be called before the families of the line at p are looked up. */
 void sgc__families_ahead(sgc__parser *ps, const char *p);
 /* Sample lines that are one of the models' but for label values, as many as

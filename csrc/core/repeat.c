@@ -159,6 +159,19 @@ static const char *any_match(sgc__model *model, const char *p, const char *end, 
     return p;
 }
 
+/* The model is that of the line at p, but another family may be at hand than was
+ * at the model's. */
+static void family_review(sgc__parser *ps, sgc__model *model)
+{
+    uint32_t before = model->sample.family;
+
+    if (SGC_LIKELY(before == ps->current))
+        return;
+    model->usable = sgc__family_resolve(ps, &model->sample);
+    if (model->sample.family != before)
+        model->sample.shape = ++ps->n_shapes;
+}
+
 /* The series of the line at p by any label of the first model, or by the other
  * model, which is then the first. */
 static const char *other_match(sgc__parser *ps, const char *p, uint64_t longest)
@@ -175,12 +188,12 @@ static const char *other_match(sgc__parser *ps, const char *p, uint64_t longest)
         series_end = expected_match(model, p, ps->end, longest);
     if (!series_end)
         series_end = any_match(model, p, ps->end, longest);
-    if (series_end) {
-        ps->first = !ps->first;
-        model->sample.changed = SGC__CHANGED_ALL; /* the sample before is of the other kind */
-        ps->current = model->sample.family;
-    }
-    return series_end;
+    if (!series_end)
+        return NULL;
+    ps->first = !ps->first;
+    model->sample.changed = SGC__CHANGED_ALL; /* the sample before is of the other kind */
+    family_review(ps, model);
+    return model->usable ? series_end : NULL;
 }
 
 /* What follows the series, where it is more than a space, a short number and a newline. */
@@ -202,7 +215,7 @@ const char *sgc__repeats_read(sgc__reader *r, const char *p)
     const char *end = ps->end;
     uint64_t longest = ps->options.limits.label_value_length;
 
-    while (p && p < end) {
+    while (p && p < ps->pause) {
         sgc__model *model = &ps->models[ps->first];
         sgc__sample *s = &model->sample;
         const char *series_end = NULL, *next;

@@ -431,7 +431,7 @@ void sgc__families_ahead(sgc__parser *ps, const char *p)
 /* The family a sample belongs to: the current one where its name fits, else the
  * one of its exact name, else the one whose type gives names that suffix, else
  * a new one that no TYPE line told of. */
-static bool family_resolve(sgc__parser *ps, sgc__sample *s)
+bool sgc__family_resolve(sgc__parser *ps, sgc__sample *s)
 {
     sgc__families *families = &ps->families;
     size_t found;
@@ -499,7 +499,8 @@ const char *sgc__rest_read(sgc__reader *r, const char *p, sgc__sample *s)
     return p ? tail_read(r, p, s) : NULL;
 }
 
-const char *sgc__sample_read(sgc__reader *r, const char *p)
+/* One sample line and those that repeat it. */
+static const char *sample_read(sgc__reader *r, const char *p)
 {
     const char *end = r->ps->end, *series_end;
     sgc__sample s;
@@ -533,9 +534,20 @@ const char *sgc__sample_read(sgc__reader *r, const char *p)
         return NULL;
     s.labels = r->ps->labels;
     s.ex.labels = s.exemplar ? s.labels + s.n_labels : NULL;
-    if (!sgc__name_keep(r->ps, &s.name) || !family_resolve(r->ps, &s))
+    if (!sgc__name_keep(r->ps, &s.name) || !sgc__family_resolve(r->ps, &s))
         return sgc__reader_no_memory(r);
     sgc__model_set(r->ps, &s, series_end);
     p = sgc__sample_emit(r, p, &s);
     return p ? sgc__repeats_read(r, p) : NULL;
+}
+
+const char *sgc__sample_read(sgc__reader *r, const char *p)
+{
+    sgc__parser *ps = r->ps;
+    const char *next = ps->take_known ? ps->take_known(ps->self, ps, p) : p;
+
+    if (next == p)
+        return sample_read(r, p);
+    ps->models[0].usable = ps->models[1].usable = false; /* they are not the line before */
+    return next ? next : sgc__reader_no_memory(r);
 }

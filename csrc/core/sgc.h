@@ -374,6 +374,13 @@ sgc_status sgc_steady_fold(sgc_steady *steady, const char *data, size_t len, con
  * learned. */
 sgc_status sgc_steady_try(sgc_steady *steady, const char *data, size_t len, const sgc_options *options,
                           sgc_fold **fold, sgc_error *err);
+/* Folds a page and learns it, with the help of what another, or the same, has
+ * learned of a page for the same plan, NULL where there is none: lines that both
+ * pages have are not read again. */
+sgc_status sgc_steady_learn(sgc_steady *steady, const sgc_steady *older, const char *data, size_t len,
+                            const sgc_options *options, sgc_fold **fold, sgc_error *err);
+/* How many samples of the last page were on known lines. */
+uint64_t sgc_steady_n_known(const sgc_steady *steady);
 /* Whether the last page was one of known lines; and the plan it was made for. */
 bool sgc_steady_hit(const sgc_steady *steady);
 const sgc_plan *sgc_steady_plan(const sgc_steady *steady);

@@ -1,7 +1,8 @@
 /*
  * The page after a page: a steady reader folds each as a cold read does. The
  * pages are the input, the same lines with other values, again, one of the two
- * with a byte changed, and halves of it.
+ * with a byte changed, and halves of it; and the lines with some of them gone,
+ * doubled, changed, at another place.
  */
 #include "wanted.h"
 #include "fold_same.h"
@@ -77,6 +78,56 @@ static size_t page_revalue(char *out, const char *page, size_t len, size_t seed)
     return used;
 }
 
+static size_t put(char *out, size_t used, const char *text, size_t len)
+{
+    if (used + len > PAGE_ROOM)
+        return used;
+    memcpy(out + used, text, len);
+    return used + len;
+}
+
+/* Writes the page with other lines here and there, one in `rarely`. */
+static size_t page_reline(char *out, const char *page, size_t len, size_t seed, size_t rarely)
+{
+    const char *p = page, *end = page + len, *stop, *first, *held = NULL;
+    size_t used = 0, held_len = 0;
+
+    for (; p < end; p = stop) {
+        size_t choice = (seed = seed * 6364136223846793005u + 1442695040888963407u) >> 33, start = used;
+        stop = memchr(p, '\n', (size_t)(end - p));
+        stop = stop ? stop + 1 : end;
+        if (choice % rarely) {
+            used = put(out, used, p, (size_t)(stop - p));
+            continue;
+        }
+        switch (choice / rarely % 6) {
+        case 0: /* goes */
+            break;
+        case 1: /* stands further down */
+            held = p, held_len = (size_t)(stop - p);
+            break;
+        case 2:
+            used = put(out, used, p, (size_t)(stop - p));
+            used = held ? put(out, used, held, held_len) : used;
+            break;
+        case 3: /* stands twice */
+            used = put(out, used, p, (size_t)(stop - p));
+            used = put(out, used, p, (size_t)(stop - p));
+            break;
+        case 4: /* a line of the beginning comes again */
+            used = put(out, used, p, (size_t)(stop - p));
+            first = memchr(page, '\n', len);
+            used = first ? put(out, used, page, (size_t)(first + 1 - page)) : used;
+            break;
+        default:
+            used = put(out, used, p, (size_t)(stop - p));
+            if (used > start)
+                out[start + choice / 8 % (used - start)] = "0123456789\"}{ _xn=,+"[choice / 64 % 20];
+        }
+    }
+    return used;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static char other[PAGE_ROOM];
@@ -99,6 +150,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     page_try(steady, other, len);
     page_try(steady, page, half);
     page_try(steady, page + half, size - half);
+    for (size_t i = 0; i < 4; i++) {
+        page_try(steady, page, size);
+        len = page_reline(other, page, size, seed + i, 2 + seed / 8 % 8 * i);
+        page_try(steady, other, len);
+    }
     sgc_steady_free(steady);
     return 0;
 }
