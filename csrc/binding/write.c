@@ -12,6 +12,8 @@
 
 /* -------------------------------------------------------------------- bytes */
 
+enum { FIRST_ROOM = 4096 }; /* the native groups of a page are 2 to 3 KB */
+
 typedef struct writer {
     char *ptr;
     size_t len;
@@ -23,7 +25,7 @@ typedef struct writer {
 static char *more(writer *w, size_t n)
 {
     if (n > w->room - w->len) {
-        size_t room = w->len + n + w->room / 2;
+        size_t room = w->len + n + (w->room ? w->room : FIRST_ROOM);
         char *ptr = n <= PY_SSIZE_T_MAX / 2 && room <= PY_SSIZE_T_MAX ? PyMem_Realloc(w->ptr, room) : NULL;
         if (!ptr) {
             PyErr_NoMemory();
