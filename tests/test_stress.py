@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,22 +49,25 @@ def test_threads_that_use_the_same_objects_at_once_see_the_same() -> None:
     assert "3 rounds" in program("together", 3)
 
 
-@pytest.mark.parametrize("kept", ["an object", "memory", "a file"])
+@pytest.mark.parametrize("kept", ["an object", "memory", "a file", "a thread"])
 def test_what_grows_by_a_little_each_time_is_found(kept: str) -> None:
     if not heap() or not blocks():
         pytest.skip("allocators that count nothing")
     held: list[object] = []
     files: list[int] = []
+    end = threading.Event()
     grow: dict[str, Callable[[], object]] = {
         "an object": lambda: held.append(object()),
         "memory": lambda: held.append(bytes(1000)),
         "a file": lambda: files.append(os.dup(0)),
+        "a thread": lambda: threading.Thread(target=end.wait).start(),
     }
     gc.freeze()  # what other tests hold is looked at no more
     try:
         with pytest.raises(AssertionError, match="grows"):
-            flat(grow[kept], 500)
+            flat(grow[kept], 20 if kept == "a thread" else 500)
     finally:
         gc.unfreeze()
+        end.set()
         for file in files:
             os.close(file)

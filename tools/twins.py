@@ -131,6 +131,13 @@ TWINS = {
         "while (p <= end && !is(*p, TOKEN_END))",
         "parse",
     ),
+    "no-memory": Twin(
+        "a buffer that could not grow is used all the same",
+        "buf.c",
+        "    if (!ptr) {\n        sgc__buf_free(buf);\n        return SGC_NOMEM;\n    }\n",
+        "",
+        "memory",
+    ),
     "race": Twin(
         "scrapes are cancelled without the lock",
         "scrape.c",
