@@ -40,6 +40,10 @@ def test_every_call_survives_every_allocation_of_pythons_that_fails() -> None:
     print(done.stdout)
 
 
+@pytest.mark.skipif(
+    sys.version_info[:2] != (3, 11),
+    reason="other interpreters read what they have freed where a handler has no memory",
+)
 @pytest.mark.timeout(310)
 def test_nobody_waits_for_ever_where_memory_is_missing_for_a_while() -> None:
     """`make deep` does it to more calls, and at every allocation."""
