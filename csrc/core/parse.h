@@ -201,6 +201,8 @@ typedef struct sgc__parser {
     sgc__strict *strict; /* OpenMetrics with strict=True, else NULL */
 } sgc__parser;
 
+/* To be called before the families of the line at p are looked up. */
+void sgc__families_ahead(sgc__parser *ps, const char *p);
 /* Reads the whole page; stops at the first error, which fills *err. */
 sgc_status sgc__parser_run(sgc__parser *parser, const char *data, size_t len, const sgc_options *options,
                            sgc_error *err);

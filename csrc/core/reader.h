@@ -40,8 +40,6 @@ const char *sgc__name_read(sgc__reader *r, const char *p, sgc_str *name, bool *o
 bool sgc__name_keep(sgc__parser *ps, sgc_str *name);
 /* The family of the sample, by its name and the family at hand; false: out of memory. */
 bool sgc__family_resolve(sgc__parser *ps, sgc__sample *s);
-/* To be called before the families of the line at p are looked up. */
-void sgc__families_ahead(sgc__parser *ps, const char *p);
 /* Sample lines that are one of the models' but for label values, as many as
  * follow each other, handed to the receiver. Returns the first line that is none. */
 const char *sgc__repeats_read(sgc__reader *r, const char *p);

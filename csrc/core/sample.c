@@ -395,39 +395,6 @@ static bool name_begins(const sgc__parser *ps, sgc_str name, sgc_str family)
     return i == family.len;
 }
 
-/* The name of a sample or family on the line at p, if it is a plain one. */
-static sgc_str name_on_line(const char *p, const char *end)
-{
-    const char *stop;
-
-    if (end - p > 7 && p[0] == '#' && p[1] == ' ' && p[6] == ' ') /* TYPE, HELP or UNIT */
-        p += 7;
-    stop = sgc__scan_name(p, end);
-    return (sgc_str){p, (size_t)(stop - p)};
-}
-
-enum { MANY_FAMILIES = 1 << 14, AHEAD = 512 /* bytes */ };
-
-/* Where families are too many for the caches, the places at which those of the
- * next lines will be looked for are loaded meanwhile. */
-void sgc__families_ahead(sgc__parser *ps, const char *p)
-{
-    if (SGC_LIKELY(ps->families.n < MANY_FAMILIES))
-        return;
-    if (ps->ahead < p)
-        ps->ahead = p;
-    while (ps->ahead - p < AHEAD && ps->ahead < ps->end) {
-        sgc_str name = name_on_line(ps->ahead, ps->end);
-        const char *stop = memchr(ps->ahead, '\n', (size_t)(ps->end - ps->ahead));
-        sgc__families_expect(&ps->families, name);
-        while (name.len && name.ptr[--name.len] != '_')
-            ;
-        if (name.len)
-            sgc__families_expect(&ps->families, name);
-        ps->ahead = stop ? stop + 1 : ps->end;
-    }
-}
-
 /* The family a sample belongs to: the current one where its name fits, else the
  * one of its exact name, else the one whose type gives names that suffix, else
  * a new one that no TYPE line told of. */
