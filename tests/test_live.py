@@ -282,8 +282,9 @@ def test_who_looks_elsewhere_meanwhile_finds_what_was_known(
 
 
 def is_quiet(server: Server) -> bool:
+    """Does nobody look on any more, for longer than a stream takes to find that out?"""
     asked = len(server.requests)
-    time.sleep(0.2)
+    time.sleep(1.0)
     return len(server.requests) == asked
 
 

@@ -31,7 +31,7 @@ def program(name: str, *args: object) -> str:
 
 @needs_cc
 def test_failed_scrapes_leave_nothing_behind_and_each_has_its_reason() -> None:
-    assert "13 kinds" in program("stress", "failed", 5_000)
+    assert "13 kinds" in program("stress", "failed", 10_000)
 
 
 @needs_cc
