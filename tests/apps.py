@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import socket
@@ -27,7 +28,15 @@ def running(app: FastAPI, *, port: int = 0, grace: int = 20) -> Iterator[int]:
     """
     listener = socket.create_server(("127.0.0.1", port), backlog=2048)
     service = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=grace))
-    thread = threading.Thread(target=service.run, args=([listener],))
+
+    async def serve() -> None:
+        await service.serve([listener])
+        await asyncio.sleep(0)
+        for late in list(service.server_state.connections):  # accepted while the others were told to leave
+            late.transport.abort()
+        await asyncio.sleep(0)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     try:
         assert eventually(lambda: service.started)

@@ -18,6 +18,10 @@ class _Mallinfo(ctypes.Structure):
     ]
 
 
+EXACT = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
+"""For a program that looks at its heap: what a thread keeps for later would count as handed out."""
+
+
 def heap() -> int:
     """Bytes that malloc has handed out; 0 where it is not glibc's or a sanitizer's stands in its place."""
     gc.collect()

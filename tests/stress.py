@@ -94,11 +94,8 @@ class Held(NamedTuple):
 
 
 ROUNDS = 10
-SPARE = Held(heap=65536, blocks=64, descriptors=0, threads=0)
-"""By how much a number may end higher than it began, whatever the count: caches of Python and of libc.
-
-The heap takes some 20,000 scrapes to find its size; from then on it is the same to within 15 kB.
-"""
+SPARE = Held(heap=16384, blocks=64, descriptors=0, threads=0)
+"""By how much a number may end higher than it began, whatever the count: caches of Python and of libc."""
 
 
 def flat(step: Callable[[], object], count: int) -> str:

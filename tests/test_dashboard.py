@@ -431,7 +431,7 @@ def test_charts_of_all_fold_away_and_stay_away(
     page.page.locator("summary").press("Enter")
     page.until(lambda: canvases.count() == 0)
     page.page.reload()
-    page.until(lambda: page.cells("a")["state"] == "● up")
+    page.until(lambda: page.names() == ["a"] and page.cells("a")["state"] == "● up")
     assert canvases.count() == 0
     page.page.locator("summary").press("Enter")
     page.until(lambda: canvases.count() == 4)
@@ -569,6 +569,7 @@ def test_a_queue_and_a_cache_that_is_nearly_full_stand_out(
         body = f"sglang:num_queue_reqs {waiting}\nsglang:token_usage {used}\n"
         instances[f"{used:.0%}"] = stack.enter_context(serving(answer(body))).url
     page = tab(serve(instances))
+    page.until(lambda: page.names() == list(instances))
     levels = {}
     for name in instances:
         page.until(lambda: page.cells(name)["kv"] != "–")  # noqa: B023
@@ -585,7 +586,13 @@ def test_axe_finds_nothing(
     simulator = simulate(dp=2, load=0.9)
     port = serve({"a": simulator.url, "gone": dead(), "idle": simulate(load=0).url})
     page = tab(port, color_scheme=scheme, bypass_csp=True)
-    page.until(lambda: "down" in page.text("table.fleet") and page.cells("a")["running"] != "–")
+    page.until(
+        lambda: (
+            len(page.names()) == 3
+            and "down" in page.text("table.fleet")
+            and page.cells("a")["running"] != "–"
+        )
+    )
     assert axe.run(page.page).response["violations"] == []
     ground = page.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 26)"}[scheme]

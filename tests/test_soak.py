@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from leaks import heap
+from leaks import EXACT, heap
 
 SOAK = Path(__file__).parent / "soak.py"
 
 
 def soak(*options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SOAK), "--scrapes", "3000", "--warm-up", "1500", *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=280)
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, env={**os.environ, **EXACT})
 
 
 pytestmark = [
