@@ -50,8 +50,8 @@ TWINS = {
     "known": Twin(
         "a line that is known from another page means the same in every family",
         "steady.c",
-        "        if (!context_is(&student->old->contexts[old_context], family))\n            return false;\n",
-        "",
+        "        if (!context_is(&student->old->contexts[old_context], family))\n",
+        "        if (!context_is(&student->old->contexts[old_context], family) && !student)\n",
         "steady",
     ),
     "metadata": Twin(

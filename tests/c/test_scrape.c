@@ -470,8 +470,10 @@ static void bytes_that_nobody_asked_for_do_not_become_the_next_page(void)
         CHECK(is_good(result) && result->body_len == 4 && memcmp(result->body, "a 1\n", 4) == 0);
         CHECK(!result->reused);
         sgc_result_free(result);
-        while (atomic_load(&server.poisoned) <= i)
+        moment answered = this_moment();
+        while (atomic_load(&server.poisoned) <= i && elapsed(answered) < 5)
             sleep_ms(1);
+        CHECK(atomic_load(&server.poisoned) > i);
     }
     sgc_endpoint_free(endpoint);
     sgc_scraper_free(scraper);
