@@ -330,7 +330,7 @@ def test_text_of_others_stays_text(
 
 def test_the_policy_holds(tab: Callable[..., Tab], serve: Callable[..., int]) -> None:
     page = tab(serve({}))
-    assert "No servers are registered" in page.text("#nothing")
+    page.until(lambda: "No servers are registered" in page.text("#nothing"))
     refused = page.page.evaluate(
         """async () => {
             const refused = [];
