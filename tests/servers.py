@@ -99,7 +99,7 @@ class Server:
         with self._lock:
             for connection in self._connections:
                 with suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)  # which of TLS is the end as well
 
     def _accept(self) -> None:
         while True:

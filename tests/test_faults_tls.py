@@ -22,8 +22,8 @@ import pytest
 import trustme
 from certificates import authority, self_signed_context, server_context
 from cryptography.hazmat.primitives import serialization
-from faults import SLACK, check_error, fetch, nothing_left_open, sized, then_close, then_reset
-from servers import Answer, Server, answer, serving
+from faults import SLACK, check_error, chunked, fetch, nothing_left_open, sized, then_close, then_reset
+from servers import Answer, Request, Server, answer, serving
 from stopwatch import Stopwatch
 
 import sglang_collect as sc
@@ -381,6 +381,45 @@ def test_a_kept_connection_that_the_server_closed_is_no_failure(
             result, _ = fetch(scraper, endpoint, PLAN)
             assert (result.error, result.fold) == (None, {"a": 1.0})
             time.sleep(0.002)
+
+
+POISON = sized(b"a 666\n")
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n"
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["the same endpoint", "another one"])
+@pytest.mark.parametrize(
+    "records",
+    [
+        [sized(PAGE) + POISON],
+        [sized(PAGE), POISON],
+        [HEAD, PAGE + POISON],
+        [HEAD, PAGE, POISON[:5], POISON[5:]],
+        [chunked(b"8\r\n", PAGE, b"\r\n0\r\n\r\n"), POISON],
+    ],
+    ids=["one record", "two records", "the body's record", "many records", "chunks"],
+)
+def test_what_is_sent_unasked_is_not_the_next_page(
+    records: list[bytes], other: bool, ca: trustme.CA, ca_file: Path, scraper: Scraper
+) -> None:
+    sent = threading.Event()
+
+    def reply(request: Request, connection: socket.socket) -> bytes:
+        if len(server.requests) > 1:
+            return sized(PAGE)
+        for record in records:
+            connection.sendall(record)
+        sent.set()
+        return b""
+
+    with serving(reply, tls=server_context(ca)) as server:
+        urls = [server.url, f"{server.url}/2" if other else server.url] * 2
+        endpoints = {url: Endpoint(url, ca_file=ca_file, timeout=60) for url in urls}
+        for url in urls:
+            result, _ = fetch(scraper, endpoints[url], PLAN)
+            assert (result.error, result.fold) == (None, {"a": 1.0})
+            assert sent.wait(60)
+        assert server.opened <= 2
 
 
 def test_every_tls_fault_leaves_the_other_targets_alone(ca: trustme.CA, ca_file: Path) -> None:

@@ -30,16 +30,21 @@ fi
 for file in /etc/resolv.conf /etc/hosts /etc/pip.conf /etc/ssl/certs/ca-certificates.crt; do
     [ ! -e "$file" ] || cp -L "$file" "$root$file"
 done
-mkdir -p "$root/src"
+# Nothing of an earlier copy stays but what was built there.
+mkdir -p "$root/src" "$root/shared/data"
+find "$root/src" -mindepth 1 -maxdepth 1 ! -name .venv ! -name build -exec rm -rf {} +
+rm -f "$root/src/.venv/.core"
 git ls-files -z --cached --others --exclude-standard | xargs -0 -r ls -d 2>/dev/null | tar -cf - -T - | tar -xf - -C "$root/src"
 
-# The mounts end with the command.
+# The mounts end with the command. Recorded pages, where there are any, are seen as they are here.
 unshare -m sh -c '
     root=$1
-    shift
+    data=$2
+    shift 2
     mount --bind "$root" "$root" # so that a mount namespace can be made inside
     mount -t proc proc "$root/proc"
     mount --rbind /dev "$root/dev"
     mount -t sysfs -o ro sysfs "$root/sys" 2>/dev/null || true
+    [ ! -d "$data" ] || mount --bind "$data" "$root/shared/data"
     exec chroot "$root" env HOME=/root LC_ALL=C.UTF-8 sh -c "cd /src && exec \"\$@\"" sh "$@"
-' sh "$root" "$@"
+' sh "$root" "${SGLANG_COLLECT_DATA:-$PWD/../shared/data}" "$@"

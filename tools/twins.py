@@ -117,6 +117,13 @@ TWINS = {
         "return (is_broken(code)",
         "scrape",
     ),
+    "left-over": Twin(
+        "what a server sent unasked over a kept connection begins the next answer",
+        "http.c",
+        "(http->asked || http->fd < 0 || is_stale(http))",
+        "(http->asked || http->fd < 0 || (is_stale(http) && http->opened))",
+        "scrape",
+    ),
     "mixed-up": Twin(
         "after a fork both processes read from the same connections",
         "scrape.c",

@@ -237,6 +237,31 @@ static int on_close(void *ctx, curl_socket_t fd)
     return close(fd);
 }
 
+/* An address as libcurl tells it. */
+static void read_address(const char *ip, int port, struct sockaddr_in6 *addr)
+{
+    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+
+    *addr = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)};
+    if (inet_pton(AF_INET, ip, &v4.sin_addr) == 1)
+        memcpy(addr, &v4, sizeof v4);
+    else
+        inet_pton(AF_INET6, ip, &addr->sin6_addr);
+}
+
+static bool is_same(const struct sockaddr_in6 *a, const struct sockaddr_in6 *b)
+{
+    struct sockaddr_in a4, b4;
+
+    if (a->sin6_family != b->sin6_family || a->sin6_port != b->sin6_port)
+        return false; /* IPv4 has its port at the same place */
+    if (a->sin6_family == AF_INET6)
+        return memcmp(&a->sin6_addr, &b->sin6_addr, sizeof a->sin6_addr) == 0;
+    memcpy(&a4, a, sizeof a4);
+    memcpy(&b4, b, sizeof b4);
+    return a4.sin_addr.s_addr == b4.sin_addr.s_addr;
+}
+
 static int port_of(int fd)
 {
     struct sockaddr_in6 addr;
@@ -244,32 +269,56 @@ static int port_of(int fd)
 
     if (fd < 0 || getsockname(fd, (struct sockaddr *)&addr, &len) != 0)
         return -1;
-    return ntohs(addr.sin6_port); /* IPv4 has it at the same place */
+    return ntohs(addr.sin6_port);
+}
+
+static bool is_connected_to(int fd, const struct sockaddr_in6 *peer)
+{
+    struct sockaddr_in6 addr = {0};
+    socklen_t len = sizeof addr;
+
+    return getpeername(fd, (struct sockaddr *)&addr, &len) == 0 && is_same(&addr, peer);
+}
+
+/* The socket of a kept connection, which may have been opened for another
+ * endpoint of the same server; -1. */
+static int find_socket(const sgc__http *http, const struct sockaddr_in6 *peer, int local_port)
+{
+    int fd = -1;
+
+    if (http->fd >= 0 && http->local_port == local_port)
+        return http->fd;
+    do {
+        fd = sgc__shard_next(http->shard, fd);
+    } while (fd >= 0 && (port_of(fd) != local_port || !is_connected_to(fd, peer)));
+    return fd;
+}
+
+/* OpenSSL's, where libcurl brings that along; else NULL. */
+__attribute__((weak)) int SSL_pending(const void *ssl);
+
+/* Are there bytes that TLS has undone already, and that nobody has read? Of a
+ * record libcurl reads no more than the answer's length. */
+static bool has_undone(CURL *easy)
+{
+    const struct curl_tlssessioninfo *tls = NULL;
+
+    curl_easy_getinfo(easy, CURLINFO_TLS_SSL_PTR, &tls);
+    return SSL_pending && tls && tls->backend == CURLSSLBACKEND_OPENSSL && tls->internals &&
+           SSL_pending(tls->internals) > 0;
 }
 
 /* Has the server closed a kept connection, or sent what nobody asked for? The
  * latter would be read as the start of the next answer. libcurl looks for the
- * first alone. TLS sends messages of its own, which say nothing. */
-static bool is_stale(const sgc__http *http, int local_port)
+ * first alone, or for neither. Of TLS it may be a message that means nothing to
+ * us: a new connection is all that it costs. */
+static bool is_stale(const sgc__http *http)
 {
     char byte;
-    ssize_t n;
+    ssize_t n = recv(http->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 
-    if (http->endpoint->https || http->fd < 0 || http->local_port != local_port)
-        return false;
-    n = recv(http->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    return n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
-}
-
-static bool is_allowed_text(sgc__http *http, const char *ip, int port)
-{
-    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)};
-    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-
-    if (inet_pton(AF_INET, ip, &v4.sin_addr) == 1)
-        return is_allowed(http, (struct sockaddr *)&v4);
-    inet_pton(AF_INET6, ip, &v6.sin6_addr);
-    return is_allowed(http, (struct sockaddr *)&v6);
+    return n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) ||
+           (http->endpoint->https && has_undone(http->easy));
 }
 
 /* Just before the request is sent, over a new or a kept connection. libcurl
@@ -277,20 +326,23 @@ static bool is_allowed_text(sgc__http *http, const char *ip, int port)
 static int on_request(void *ctx, char *remote_ip, char *local_ip, int remote_port, int local_port)
 {
     sgc__http *http = ctx;
+    struct sockaddr_in6 peer;
 
     (void)local_ip;
     end_lookup(http);
-    if (!is_allowed_text(http, remote_ip, remote_port))
+    read_address(remote_ip, remote_port, &peer);
+    if (!is_allowed(http, (struct sockaddr *)&peer))
         return CURL_PREREQFUNC_ABORT;
-    if (!http->opened && (http->asked || is_stale(http, local_port))) {
+    if (http->opened)
+        http->fd = port_of(http->fd) == local_port ? http->fd : -1;
+    else
+        http->fd = find_socket(http, &peer, local_port);
+    http->local_port = local_port;
+    if (!http->opened && (http->asked || http->fd < 0 || is_stale(http))) {
         http->again = true;
         return CURL_PREREQFUNC_ABORT;
     }
     watch_handshake(http, false);
-    if (http->opened) {
-        http->fd = port_of(http->fd) == local_port ? http->fd : -1;
-        http->local_port = local_port;
-    }
     http->asked = true;
     http->requests++;
     return CURL_PREREQFUNC_OK;

@@ -142,6 +142,8 @@ static void fail_exhausted(sgc__http *http)
     FAIL(http, SGC_REASON_LOCAL_RESOURCE, "no file descriptors left; the limit on open files is reached");
 }
 
+/* Where memory is short libcurl may have passed over an address, and tells of
+ * the others alone. */
 static void fail_connect(sgc__http *http)
 {
     long number = http->open_errno ? http->open_errno : os_errno(http);
@@ -149,6 +151,10 @@ static void fail_connect(sgc__http *http)
 
     if (is_exhausted(http->open_errno)) {
         fail_exhausted(http);
+        return;
+    }
+    if (no_memory_left()) {
+        sgc__failure_memory(http->answer.failure);
         return;
     }
     peer_text(http, peer);

@@ -169,6 +169,16 @@ void sgc__shard_closing(sgc__shard *shard, int fd)
     sgc__poller_forget(&shard->all->poller, fd);
 }
 
+int sgc__shard_next(const sgc__shard *shard, int fd)
+{
+    const sgc__poller *poller = &shard->all->poller;
+
+    for (size_t next = (size_t)fd + 1; next < poller->n_watches; next++)
+        if (poller->watches[next].told && poller->watches[next].owner == shard->number)
+            return (int)next;
+    return -1;
+}
+
 void sgc__shard_hurry(sgc__shard *shard)
 {
     shard->hurried = true;

@@ -51,6 +51,8 @@ void sgc__shard_remove(sgc__http *http);
 /* A socket of its own, which is new (false: no memory), or about to be closed. */
 bool sgc__shard_opened(sgc__shard *shard, int fd);
 void sgc__shard_closing(sgc__shard *shard, int fd);
+/* The first of its open sockets behind `fd`; -1. */
+int sgc__shard_next(const sgc__shard *shard, int fd);
 
 /* libcurl takes its time to show the next address of a name: here there is none to lose. */
 void sgc__shard_hurry(sgc__shard *shard);

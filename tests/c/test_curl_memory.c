@@ -134,11 +134,14 @@ static sgc_result *scrape(sgc_scraper *scraper, sgc_endpoint *endpoint, sgc_plan
 }
 
 /* A look-up runs in a thread of libcurl's, and where memory failed there and is
- * back since, nothing tells that from a name that has no address. */
+ * back since, nothing tells that from a name that has no address; or, where it
+ * failed at one of two addresses, from nobody who listens there. */
 static bool may_be_called(sgc_reason reason)
 {
+    bool of_a_name = reason == SGC_REASON_RESOLVE_FAILED || reason == SGC_REASON_CONNECT_FAILED;
+
     return reason == SGC_REASON_OUT_OF_MEMORY ||
-           (reason == SGC_REASON_RESOLVE_FAILED && !alloc_fail_on && strcmp(scene.host, "localhost") == 0);
+           (of_a_name && !alloc_fail_on && strcmp(scene.host, "localhost") == 0);
 }
 
 static bool is_expected(const sgc_result *result)
@@ -175,23 +178,24 @@ static bool scraped_twice(void)
     return good;
 }
 
-/* Scrape after scrape over one scraper holds what the first few did. */
+/* Scrape after scrape over one scraper holds what the first few did. Newer
+ * libcurls hold a block more at one time than at another: again, and not always. */
 static void scrapes_hold_no_more(void)
 {
-    enum { FIRST = 20, MORE = 200 };
+    enum { FIRST = 20, MORE = 200, MOST = 2000 };
     sgc_scraper *scraper = scraper_make();
     sgc_plan *plan = plan_make();
     sgc_endpoint *endpoint = endpoint_make();
     long before = 0;
 
-    for (int i = 0; i < FIRST + MORE; i++) {
+    for (int i = 0; i < FIRST + MORE || (i < MOST && atomic_load(&alloc_live) > before); i++) {
         if (i == FIRST)
             before = atomic_load(&alloc_live);
         sgc_result *result = scrape(scraper, endpoint, plan);
         CHECK(is_expected(result));
         sgc_result_free(result);
     }
-    CHECK_MSG(atomic_load(&alloc_live) == before, "%s: %ld blocks more", scene.path,
+    CHECK_MSG(atomic_load(&alloc_live) <= before, "%s: %ld blocks more", scene.path,
               atomic_load(&alloc_live) - before);
     sgc_endpoint_free(endpoint);
     sgc_plan_free(plan);

@@ -463,10 +463,10 @@ static void several_kept_connections_that_died_cost_two_requests_at_most(void)
 static void bytes_that_nobody_asked_for_do_not_become_the_next_page(void)
 {
     sgc_scraper *scraper = scraper_of(10);
-    sgc_endpoint *endpoint = endpoint_of("/late", 5);
+    sgc_endpoint *endpoints[] = {endpoint_of("/late", 5), endpoint_of("/late", 5)};
 
-    for (int i = 0; i < 3; i++) {
-        sgc_result *result = scrape(scraper, endpoint, NULL);
+    for (int i = 0; i < 6; i++) { /* its own connection, and that of another endpoint */
+        sgc_result *result = scrape(scraper, endpoints[i / 2 % 2], NULL);
         CHECK(is_good(result) && result->body_len == 4 && memcmp(result->body, "a 1\n", 4) == 0);
         CHECK(!result->reused);
         sgc_result_free(result);
@@ -475,7 +475,20 @@ static void bytes_that_nobody_asked_for_do_not_become_the_next_page(void)
             sleep_ms(1);
         CHECK(atomic_load(&server.poisoned) > i);
     }
-    sgc_endpoint_free(endpoint);
+    sgc_endpoint_free(endpoints[0]);
+    sgc_endpoint_free(endpoints[1]);
+    sgc_scraper_free(scraper);
+}
+
+static void endpoints_of_one_server_share_a_connection(void)
+{
+    sgc_scraper *scraper = scraper_of(10);
+
+    for (int i = 0; i < 6; i++) {
+        sgc_result *result = scrape_path(scraper, i % 2 ? "/page" : "/gzip", 5);
+        CHECK(is_good(result) && result->reused == (i > 0) && !result->retried);
+        sgc_result_free(result);
+    }
     sgc_scraper_free(scraper);
 }
 
@@ -1155,6 +1168,7 @@ int main(void)
     a_redirect_leads_to_no_second_request();
     several_kept_connections_that_died_cost_two_requests_at_most();
     bytes_that_nobody_asked_for_do_not_become_the_next_page();
+    endpoints_of_one_server_share_a_connection();
     many_scrapes_share_few_connections_and_mix_nothing_up();
     silent_targets_hold_up_nobody_that_comes_after_them();
     a_scrape_that_waits_for_a_connection_waits_inside_its_deadline();
