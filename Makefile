@@ -142,6 +142,8 @@ drift-pinned: setup ## the same of pinned releases
 	@touch $@
 
 deep: setup ## long runs: scrapes by the million, and what must hold meanwhile
+	@$(CTEST) build/c-plain/test_soak
+	@build/c-plain/test_soak 10000000
 	@$(PY) tests/soak.py
 	@$(PY) tests/stress.py
 	@$(PY) tests/short_of_memory.py --all

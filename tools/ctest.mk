@@ -11,7 +11,7 @@ FLAVOUR ?= plain
 # slow even for the deadlines of a scrape.
 SKIP.asan := linear
 SKIP.tsan := linear
-SKIP.valgrind := linear scrape
+SKIP.valgrind := linear scrape soak
 TESTS ?= $(filter-out $(SKIP.$(FLAVOUR)),$(patsubst tests/c/test_%.c,%,$(sort $(wildcard tests/c/test_*.c))))
 CURL_CONFIG ?= curl-config
 
