@@ -48,8 +48,6 @@ def serve(settings: Mapping[str, Any], *, token: str | None, host: str, port: in
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    if token == "":
-        raise ValueError("the token file is empty")
     dependencies = [] if token is None else [Depends(require_token(token))]
     router_settings = RouterSettings(dependencies=dependencies, **settings)
     app = create_app(router_settings)

@@ -410,7 +410,10 @@ def _secret(path: str | None) -> str | None:
     if path is None:
         return None
     with open(path, encoding="utf-8") as file:
-        return file.read().strip()
+        token = file.read().strip()
+    if not token:
+        raise _Failure(f"{path}: the file is empty")
+    return token
 
 
 def _there(*paths: str | None) -> Any:

@@ -62,7 +62,7 @@ def scrape(
         timeout: seconds for the whole scrape, name resolution included; 0.001 to 3600.
         headers: more request headers.
         bearer_token: sent as ``Authorization: Bearer``.
-        basic_auth: user name and password.
+        basic_auth: user name and password, in the place of a token.
         ca_file: PEM file of the authorities to trust in the place of the system's.
         client_cert: PEM file of certificate and key, or one file for each.
         verify: check the server's certificate and host name.

@@ -180,8 +180,16 @@ def _parsed(text: bytes, is_yaml: bool) -> object:
         return json.loads(text)
     import yaml
 
+    class Texts(yaml.SafeLoader):
+        """Every value as it is written, so that a label may be 3 or 1.10: Prometheus takes them so."""
+
+        yaml_implicit_resolvers = {  # noqa: RUF012 - as the class above has it
+            first: [pair for pair in pairs if pair[0].endswith((":merge", ":null"))]
+            for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=Texts)
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
 
@@ -261,6 +269,10 @@ class DnsSD(Discovery):
         path: of their metrics pages.
         refresh: seconds from one look-up to the next.
         resolve: gives the addresses of a name, in the place of the system's resolver.
+
+    Raises:
+        ValueError: the name is empty.
+        TargetRefused: no server can be asked by such a port, scheme or path.
     """
 
     def __init__(
@@ -274,6 +286,9 @@ class DnsSD(Discovery):
         resolve: Resolve = _resolve,
     ) -> None:
         super().__init__(refresh)
+        if not name:
+            raise ValueError("a name to look up is expected")
+        make_endpoint(f"{scheme}://localhost:{port}{path}")  # what cannot be used is an error here
         self._name, self._port = name, port
         self._scheme, self._path = scheme, path
         self._resolve = resolve

@@ -45,6 +45,7 @@ class Target:
 
     Raises:
         ValueError: it has no name, or no endpoint.
+        TypeError: one of them is no text.
     """
 
     instance_id: str
@@ -53,8 +54,12 @@ class Target:
     options: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.endpoint, str):
+        if not isinstance(self.endpoint, str) and isinstance(self.endpoint, Iterable):
             object.__setattr__(self, "endpoint", tuple(self.endpoint))
+        given = self.endpoint if isinstance(self.endpoint, tuple) else (self.endpoint,)
+        for text in (self.instance_id, *given):
+            if not isinstance(text, str):
+                raise TypeError(f"a target's name and endpoints are texts, not {type(text).__name__}")
         if not self.instance_id or not self.endpoints or not all(self.endpoints):
             raise ValueError("a target has a name and at least one endpoint")
 
@@ -135,7 +140,7 @@ class Fleet:
         self._refresher: Refresher | None = None
         self._state: Literal["new", "open", "closed"] = "new"
         for target in targets:
-            self._roster.add(target)
+            self.add(target)
 
     # --------------------------------------------------------------------- life
 
@@ -215,6 +220,8 @@ class Fleet:
             TargetRefused: its URL cannot be scraped.
             TLSError: a certificate file cannot be used.
         """
+        if not isinstance(target, Target):
+            raise TypeError(f"expected a Target, not {type(target).__name__}")
         self._roster.add(target)
 
     def remove(self, instance_id: str) -> None:

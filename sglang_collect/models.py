@@ -409,6 +409,8 @@ class SGLangMetricsSnapshot(Model):
         timestamp: datetime,
     ) -> Self:
         """What pydantic's ``model_construct`` does, but for what is made late."""
+        if not isinstance(instance_id, str):
+            raise TypeError(f"instance_id must be a str, not {type(instance_id).__name__}")
         blank = _blank(cls)
         named = {"timestamp": _as_utc(timestamp), "instance_id": instance_id, "endpoint": endpoint}
         snapshot = cls.__new__(cls)

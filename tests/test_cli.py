@@ -462,11 +462,20 @@ def test_a_fleet_on_a_terminal_is_a_table(server_with_latency: Server) -> None:
     rows = [line.split() for line in shown.splitlines() if line.strip()]
     assert ["fleet"] in rows
     up = next(row for row in rows if row[0] == f"127.0.0.1:{server_with_latency.port}")
-    assert up[2:] == ["4", "-", "-", "-", "-", "0.9", "up"]
-    assert [row[-1] for row in rows if row[-1] == "connect_failed"]
+    assert up[2:] == ["4", "-", "-", "-", "-", "900", "up"]
+    assert [row for row in rows if row[-2:] == ["connect", "failed"] or row == ["failed"]]
     whole = next(row for row in rows if row[0] == "all")
     assert whole[2] == "4"
     assert whole[-4:] == ["1", "of", "2", "up"]
+
+
+def test_a_fleet_fits_80_columns_with_whole_names(server_with_latency: Server) -> None:
+    gone = dead()
+    shown = on_a_terminal("fleet", "--once", server_with_latency.url, gone, COLUMNS="80")
+    lines = re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", shown).splitlines()
+    for name in (f"127.0.0.1:{server_with_latency.port}", re.sub("http://|/metrics", "", gone), "failed"):
+        assert any(name in line.split() for line in lines)
+    assert "…" not in shown
 
 
 def test_a_fleet_on_a_terminal_without_rich_is_a_plain_table(
@@ -630,8 +639,8 @@ def test_an_empty_token_file_does_not_open_the_service(
 ) -> None:
     (tmp_path / "token").write_text("\n")
     code, _, err = run(capsys, "serve", "--port", "0", "--token-file", str(tmp_path / "token"))
-    assert code == 2
-    assert "empty" in err
+    assert code == 1
+    assert "token: the file is empty" in err
 
 
 def test_serve_is_quiet_about_tokens(tmp_path: Path) -> None:

@@ -127,6 +127,17 @@ def test_a_yaml_file_has_the_same_groups(tmp_path: Path, suffix: str) -> None:
     assert FileSD(path).find() == targets_of([group("a:1", "b:2", zone="x")])
 
 
+def test_yaml_values_are_texts_as_they_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "t.yml"
+    path.write_text(
+        "- &one {targets: [a:1], labels: &all {tp: 3, release: 1.10, on: yes, since: 2026-11-24}}\n"
+        "- {targets: [b:1], labels: {<<: *all, tp: 0x4}}\n"
+        "- {targets: [c:1], labels: }\n"
+    )
+    shown = {"tp": "3", "release": "1.10", "on": "yes", "since": "2026-11-24"}
+    assert [target.labels for target in FileSD(path).find()] == [shown, {**shown, "tp": "0x4"}, {}]
+
+
 def test_without_pyyaml_a_yaml_file_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "yaml", None)
     with pytest.raises(ModuleNotFoundError):
@@ -269,6 +280,14 @@ def test_a_name_that_has_no_address_any_more_keeps_those_it_had(log: pytest.LogC
     before = source.look()
     assert source.look() == source.look() == before
     assert log.messages == ["sglang.svc:30000: the name has no address; its 1 known targets stay"]
+
+
+@pytest.mark.parametrize(
+    "given", [{"name": ""}, {"port": 70000}, {"scheme": "ftp"}, {"path": "/a b"}, {"refresh": 0}]
+)
+def test_a_name_that_could_never_be_asked_is_refused_at_once(given: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, sc.TargetRefused)):
+        DnsSD(**{"name": "sglang.svc", **given})
 
 
 def test_the_systems_resolver_is_asked_where_no_other_is_given() -> None:

@@ -94,6 +94,16 @@ def test_an_option_that_no_target_has_is_named(option: str) -> None:
         sc.Fleet([target])
 
 
+def test_a_target_is_made_of_texts_and_a_fleet_of_targets() -> None:
+    made: Any = sc.Target
+    for name, endpoint in ((1, "http://a/"), ("x", None), ("x", b"http://a/"), ("x", ["http://a/", 2])):
+        with pytest.raises(TypeError, match=r"^a target's name and endpoints are texts, not "):
+            made(name, endpoint)
+    urls: Any = ["http://a/metrics"]
+    with pytest.raises(TypeError, match=r"^expected a Target, not str$"):
+        sc.Fleet(urls)
+
+
 # ------------------------------------------------------------- life of a fleet
 
 

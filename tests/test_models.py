@@ -429,6 +429,12 @@ def test_a_dump_has_everything_in_one_order_whatever_was_read_before() -> None:
     assert len(read().model_dump(exclude_unset=True)["raw_metrics"]) == 7
 
 
+def test_a_name_that_is_no_text_is_refused() -> None:
+    name: Any = 1
+    with pytest.raises(TypeError, match=r"^instance_id must be a str, not int$"):
+        SGLangMetricsSnapshot.from_text(b"", instance_id=name)
+
+
 def test_a_field_that_does_not_exist_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         read().nothing  # noqa: B018

@@ -8,8 +8,12 @@
 static int limit_read(PyObject *object, const char *name, uint64_t *out)
 {
     PyObject *value = PyObject_GetAttrString(object, name);
-    if (!value)
+    if (!value) {
+        if (PyErr_ExceptionMatches(PyExc_AttributeError))
+            PyErr_Format(PyExc_TypeError, "limits must be a Limits or None, not %.100s",
+                         Py_TYPE(object)->tp_name);
         return -1;
+    }
     int done = -1;
     if (!PyLong_Check(value) || PyBool_Check(value)) {
         PyErr_Format(PyExc_TypeError, "limits.%s must be an int, not %.100s", name, Py_TYPE(value)->tp_name);

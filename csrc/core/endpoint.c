@@ -301,6 +301,11 @@ static sgc_status check_options(const sgc_endpoint_options *options, sgc_error *
     }
     if (!is_clean(options->user_agent))
         return sgc__fail_argument(err, "control character in the user agent", SGC__STR(""));
+    if (options->bearer_token.ptr && !options->bearer_token.len)
+        return sgc__fail_argument(err, "the bearer token is empty", SGC__STR(""));
+    if (options->bearer_token.ptr && options->basic_user.ptr)
+        return sgc__fail_argument(err, "a bearer token and basic credentials; expected one of them",
+                                  SGC__STR(""));
     if (!is_clean(options->bearer_token))
         return sgc__fail_argument(err, "control character in the bearer token", SGC__STR(""));
     if (!is_clean(options->basic_user) || !is_clean(options->basic_password) ||
