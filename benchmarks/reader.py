@@ -182,7 +182,8 @@ def condition_in_c(condition: tuple[str, str, tuple[str, ...]]) -> str:
 def plan_in_c() -> str:
     """The plan that snapshots are read by."""
 
-    def keep(prefixes: tuple[str, ...], extracts: dict[str, Wanted]) -> str:
+    def keep(prefixes: tuple[str, ...], extracts: dict[str, Wanted], formulas: object) -> str:
+        del formulas  # they are run by the binding's snapshot, not by the fold
         items = ", ".join(f"S({json.dumps(prefix)})" for prefix in prefixes)
         return (
             f"static const sgc_str prefixes[] = {{{items}}};\n"

@@ -33,7 +33,7 @@ void sgc__families_expect(const sgc__families *families, sgc_str name)
 
 static bool grow(sgc__families *families)
 {
-    size_t room = sgc__grow(families->room, 32);
+    size_t room = sgc__grow(families->room, 96);
     sgc__family *list = sgc__resize(families->list, room, sizeof *list);
 
     if (!list)
@@ -62,7 +62,7 @@ sgc__meta *sgc__families_meta(sgc__families *families, sgc__family *family)
 {
     if (!family->meta) {
         if (families->n_metas == families->metas_room) {
-            size_t room = sgc__grow(families->metas_room, 32);
+            size_t room = sgc__grow(families->metas_room, 96);
             sgc__meta *metas = sgc__resize(families->metas, room, sizeof *metas);
             if (!metas)
                 return NULL;

@@ -7,78 +7,6 @@
  */
 #include "fold.h"
 
-/* ----------------------------------------------------------------- tables */
-
-sgc_str sgc__measure_key(const void *owner, size_t i)
-{
-    return ((const measure *)((const table *)owner)->list)[i].key;
-}
-
-sgc_str sgc__histogram_key(const void *owner, size_t i)
-{
-    return ((const histogram *)((const table *)owner)->list)[i].key;
-}
-
-sgc_str sgc__entry_key(const void *owner, size_t i)
-{
-    return ((const entry *)((const table *)owner)->list)[i].key;
-}
-
-enum { MANY_SLOTS = 1 << 15 }; /* more are not expected to stay in the caches */
-
-size_t sgc__row_push(sgc__arena *arena, table *t, sgc_str key, size_t size)
-{
-    sgc_str copy;
-
-    if (t->n == t->room) {
-        size_t room = sgc__grow(t->room, 8);
-        void *list = sgc__resize(t->list, room, size);
-        if (!list)
-            return SIZE_MAX;
-        t->list = list;
-        t->room = room;
-    }
-    copy = sgc__arena_copy(arena, key);
-    if (!copy.ptr)
-        return SIZE_MAX;
-    memset((char *)t->list + t->n * size, 0, size);
-    memcpy((char *)t->list + t->n * size, &copy, sizeof copy);
-    return t->n++;
-}
-
-size_t sgc__row_take(sgc__arena *arena, table *t, sgc_str key, size_t size, sgc__key_at key_at, bool *fresh)
-{
-    uint32_t hash;
-    size_t found = sgc__index_find(&t->index, key, &hash, key_at, t);
-
-    *fresh = found == SIZE_MAX;
-    if (!*fresh)
-        return found;
-    found = sgc__row_push(arena, t, key, size);
-    if (found == SIZE_MAX || sgc__index_add(&t->index, hash))
-        return found;
-    t->n--; /* the index never tells of a row that is not there */
-    return SIZE_MAX;
-}
-
-void sgc__row_expect(const table *t, sgc_str key)
-{
-    if (t->index.n_slots > MANY_SLOTS)
-        sgc__index_expect(&t->index, key);
-}
-
-void sgc__table_clear(table *t)
-{
-    t->n = 0;
-    sgc__index_clear(&t->index);
-}
-
-void sgc__table_free(table *t)
-{
-    sgc__release(t->list);
-    sgc__index_free(&t->index);
-}
-
 /* ----------------------------------------------------------------- values */
 
 bool sgc__feed_note(folder *f, const gather *g, size_t row, int64_t part)
@@ -138,7 +66,7 @@ void sgc__entry_add(entry *e, double value)
 static size_t entry_feed(folder *f, gather *g, sgc_str by, double value)
 {
     bool fresh;
-    size_t i = sgc__row_take(&f->scratch, &g->entries, by, sizeof(entry), sgc__entry_key, &fresh);
+    size_t i = sgc__row_take(&f->scratch, &g->entries, by, &fresh);
 
     if (i != SIZE_MAX)
         sgc__entry_add((entry *)g->entries.list + i, value);
@@ -158,7 +86,7 @@ bool sgc__measure_feed(folder *f, gather *g, size_t row, const double *lowest, d
 }
 
 /* The sample into the row or entry g->last. */
-static bool value_feed(folder *f, gather *g, const sgc_extract *x, const sgc__sample *s)
+static bool value_feed(folder *f, gather *g, const rule *r, const sgc_extract *x, const sgc__sample *s)
 {
     ranks lowest = {0};
 
@@ -166,33 +94,25 @@ static bool value_feed(folder *f, gather *g, const sgc_extract *x, const sgc__sa
         sgc__entry_add((entry *)g->entries.list + g->last, s->value);
         return sgc__feed_note(f, g, g->last, SGC__PART_ENTRY);
     }
-    return sgc__lowest_read(f, s, g->lowest, x->n_lowest, lowest) &&
+    return sgc__lowest_read(f, s, r->lowest, x->n_lowest, lowest) &&
            sgc__measure_feed(f, g, g->last, lowest, s->value);
 }
 
-static bool value_take(folder *f, gather *g, const sgc_extract *x, const sgc__sample *s)
+static bool value_take(folder *f, gather *g, rule *r, const sgc_extract *x, const sgc__sample *s)
 {
-    sgc_str by = x->by.len ? sgc__value_of(f, s, x->by) : SGC__STR("");
+    table *t = x->n_without ? &g->series : &g->entries;
+    sgc_str key = sgc__rule_key(f, r, x, s);
+    bool fresh = false;
     measure *m;
-    bool fresh;
 
-    if (!by.ptr)
-        return false;
-    if (!x->n_without) {
-        g->last = sgc__row_take(&f->scratch, &g->entries, by, sizeof(entry), sgc__entry_key, &fresh);
-    } else {
-        if (!sgc__key_build(f, s, &g->key))
-            return false;
-        g->last = sgc__row_take(&f->scratch, &g->series, (sgc_str){f->key.ptr, f->key.len}, sizeof *m,
-                                sgc__measure_key, &fresh);
-        m = g->last != SIZE_MAX ? (measure *)g->series.list + g->last : NULL;
-        if (m && fresh && !(m->by = sgc__arena_copy(&f->scratch, by)).ptr)
-            return false;
-    }
+    g->last = key.ptr ? sgc__rule_row(f, r, t, key, &fresh) : SIZE_MAX;
     if (g->last == SIZE_MAX)
         return false;
+    m = x->n_without && fresh ? (measure *)t->list + g->last : NULL;
+    if (m && !(m->by = sgc__arena_copy(&f->scratch, sgc__rule_by(f, r, s))).ptr)
+        return false;
     g->last_at = f->n_samples;
-    return value_feed(f, g, x, s);
+    return value_feed(f, g, r, x, s);
 }
 
 /* ------------------------------------------------------------- histograms */
@@ -215,11 +135,10 @@ bool sgc__bucket_push(folder *f, histogram *h, size_t room, double bound, double
 }
 
 /* A new series: its group, rank and entry are told by its labels once. */
-static bool histogram_start(folder *f, const gather *g, histogram *h, const sgc_extract *x,
+static bool histogram_start(folder *f, histogram *h, const rule *r, const sgc_extract *x,
                             const sgc__sample *s)
 {
-    sgc_str by = x->by.len ? sgc__value_of(f, s, x->by) : SGC__STR("");
-    key_rule group = {.without = x->without, .n_without = x->n_without, .without_le = true};
+    sgc_str by = sgc__rule_by(f, r, s);
 
     h->sum = NAN;
     if (!by.ptr || !(h->by = sgc__arena_copy(&f->scratch, by)).ptr)
@@ -227,8 +146,7 @@ static bool histogram_start(folder *f, const gather *g, histogram *h, const sgc_
     h->group = h->key;
     if (!x->n_without)
         return true;
-    sgc__key_learn(&group, s);
-    if (!sgc__key_build(f, s, &group) || !sgc__lowest_read(f, s, g->lowest, x->n_lowest, h->lowest))
+    if (!sgc__key_build(f, s, &r->group) || !sgc__lowest_read(f, s, r->lowest, x->n_lowest, h->lowest))
         return false;
     h->group = sgc__arena_copy(&f->scratch, (sgc_str){f->key.ptr, f->key.len});
     return h->group.ptr != NULL;
@@ -262,7 +180,7 @@ static bool bound_read(gather *g, size_t place, sgc_str le, double *bound)
 }
 
 /* The sample into the row g->last. */
-static bool histogram_feed(folder *f, gather *g, const sgc__sample *s)
+static bool histogram_feed(folder *f, gather *g, const rule *r, const sgc__sample *s)
 {
     histogram *h = (histogram *)g->series.list + g->last;
     sgc_str le = SGC__STR("");
@@ -278,8 +196,8 @@ static bool histogram_feed(folder *f, gather *g, const sgc__sample *s)
         h->has_count = true;
         return sgc__feed_note(f, g, g->last, SGC__PART_COUNT);
     }
-    if (g->le != UINT32_MAX) {
-        label = sgc__label_at(s, g->le);
+    if (r->le != UINT32_MAX) {
+        label = sgc__label_at(s, r->le);
         le = sgc__plain_value(f, &label);
     }
     if (!le.ptr || !bound_read(g, h->n, le, &bound))
@@ -294,10 +212,10 @@ static bool histogram_feed(folder *f, gather *g, const sgc__sample *s)
 
 static bool row_has_key(const gather *g, size_t row, sgc_str key)
 {
-    return row < g->series.n && sgc__eq(sgc__histogram_key(&g->series, row), key);
+    return row < g->series.n && sgc__eq(sgc__row_key(&g->series, row), key);
 }
 
-static bool histogram_take(folder *f, gather *g, const sgc_extract *x, const sgc__sample *s)
+static bool histogram_take(folder *f, gather *g, rule *r, const sgc_extract *x, const sgc__sample *s)
 {
     size_t next = g->last + 1 < g->series.n ? g->last + 1 : 0;
     bool fresh = false;
@@ -305,17 +223,17 @@ static bool histogram_take(folder *f, gather *g, const sgc_extract *x, const sgc
 
     if (g->part == SGC__PART_NONE)
         return true; /* a summary's quantile: no one can combine those */
-    if (!sgc__key_build(f, s, &g->key))
+    key = sgc__rule_key(f, r, x, s);
+    if (!key.ptr)
         return false;
-    key = (sgc_str){f->key.ptr, f->key.len};
     if (row_has_key(g, next, key)) /* sums, buckets and counts have the series in one order */
         g->last = next;
     else if (!row_has_key(g, g->last, key)) /* else its count behind its buckets */
-        g->last = sgc__row_take(&f->scratch, &g->series, key, sizeof(histogram), sgc__histogram_key, &fresh);
-    if (g->last == SIZE_MAX || (fresh && !histogram_start(f, g, (histogram *)g->series.list + g->last, x, s)))
+        g->last = sgc__rule_row(f, r, &g->series, key, &fresh);
+    if (g->last == SIZE_MAX || (fresh && !histogram_start(f, (histogram *)g->series.list + g->last, r, x, s)))
         return false;
     g->last_at = f->n_samples;
-    return histogram_feed(f, g, s);
+    return histogram_feed(f, g, r, s);
 }
 
 /* ------------------------------------------------------------- each sample */
@@ -358,7 +276,7 @@ bool sgc__labels_show(folder *f)
 
 static void watch_learn(const folder *f, watch *w, const sgc__sample *s)
 {
-    w->shape = s->shape;
+    w->layout = s->layout;
     w->labels = 0;
     for (size_t i = 0; i < f->plan->n_label_extracts; i++) {
         const sgc_extract *x = &f->plan->extracts[f->plan->label_extracts[i]];
@@ -372,17 +290,21 @@ static void watch_learn(const folder *f, watch *w, const sgc__sample *s)
     }
 }
 
-/* The watch of the sample's shape, which comes first then. */
+/* The watch of the sample's layout, which comes first then. */
 static const watch *watch_of(folder *f, const sgc__sample *s)
 {
-    watch *first = &f->watches[0], older = f->watches[1];
+    watch *first = &f->watches[0], found;
+    size_t i = 0;
 
-    if (s->shape && s->shape == first->shape)
-        return first;
-    f->watches[1] = *first;
-    *first = older;
-    if (!s->shape || s->shape != first->shape)
-        watch_learn(f, first, s);
+    while (i < SGC__WATCHES - 1 && (!s->layout || s->layout != f->watches[i].layout))
+        i++;
+    if (i || !s->layout || s->layout != first->layout) {
+        found = f->watches[i];
+        memmove(first + 1, first, i * sizeof *first);
+        *first = found;
+        if (!s->layout || s->layout != first->layout)
+            watch_learn(f, first, s);
+    }
     return first;
 }
 
@@ -421,11 +343,12 @@ static bool label_take(folder *f, gather *g, const sgc_extract *x, const sgc__sa
     return g->last != SIZE_MAX && sgc__feed_note(f, g, g->last, SGC__PART_LABEL);
 }
 
-static bool labels_take(folder *f, const sgc__sample *s)
+/* `next`: the sample before was shown, or counted as alike. */
+static bool labels_take(folder *f, const sgc__sample *s, bool next)
 {
     const watch *w;
 
-    if (s->changed != SGC__CHANGED_ALL && !(s->changed & f->watched)) {
+    if (next && s->changed != SGC__CHANGED_ALL && !(s->changed & f->watched)) {
         f->run++;
         return true;
     }
@@ -457,35 +380,11 @@ static int part_of(sgc_str suffix)
     return SGC__PART_NONE;
 }
 
-/* What name and labels of a sample, and of others of its shape, mean to an extract. */
-static void shape_learn(gather *g, const sgc_extract *x, const sgc__sample *s, sgc_str family)
-{
-    bool histogram = x->kind == SGC_KIND_HISTOGRAM;
-
-    g->shape = s->shape;
-    g->decisive = 0;
-    if (histogram || x->n_without) { /* a row a series, or a group of repeats */
-        g->key = histogram ? (key_rule){.without_le = true}
-                           : (key_rule){.without = x->without, .n_without = x->n_without};
-        sgc__key_learn(&g->key, s);
-        g->decisive = g->key.labels;
-    }
-    if (histogram) {
-        g->part = part_of((sgc_str){s->name.ptr + family.len, s->name.len - family.len});
-        g->le = sgc__label_find(s, SGC__STR("le"));
-    }
-    for (size_t i = 0; i < x->n_lowest; i++)
-        g->lowest[i] = sgc__label_find(s, x->lowest[i]);
-    g->decisive |= sgc__label_place(s, x->by);
-    for (size_t i = 0; i < x->n_where; i++)
-        g->decisive |= sgc__label_place(s, x->where[i].label);
-}
-
 /* Does the sample belong to the row of the last one that was taken, its neighbour? */
-static bool same_row(const folder *f, const gather *g, const sgc__sample *s)
+static bool same_row(const folder *f, const gather *g, const rule *r, const sgc__sample *s)
 {
     return s->changed != SGC__CHANGED_ALL && g->last_at && g->last_at + 1 == f->n_samples &&
-           !(s->changed & g->decisive);
+           !(s->changed & r->decisive);
 }
 
 bool sgc__rank_admits(folder *f, gather *g, uint32_t rank)
@@ -510,30 +409,33 @@ static bool want_take(folder *f, const sgc__want *want, const sgc__sample *s, sg
 {
     const sgc_extract *x = &f->plan->extracts[want->extract];
     gather *g = &f->gathers[want->extract];
-    bool failed = false;
+    rule *r = &f->rules[f->plan->rules[want->extract]];
+    bool histogram = x->kind == SGC_KIND_HISTOGRAM;
 
     if (!sgc__rank_admits(f, g, want->rank))
         return true;
-    if (!s->shape || g->shape != s->shape)
-        shape_learn(g, x, s, family);
-    if (same_row(f, g, s)) {
+    if (s->renamed && histogram)
+        g->part = part_of((sgc_str){s->name.ptr + family.len, s->name.len - family.len});
+    if (s->layout == r->layout && same_row(f, g, r, s)) {
         g->last_at++;
-        return x->kind == SGC_KIND_HISTOGRAM ? histogram_feed(f, g, s) : value_feed(f, g, x, s);
+        return histogram ? histogram_feed(f, g, r, s) : value_feed(f, g, r, x, s);
     }
     g->last_at = 0;
-    if (!sgc__sample_passes(f, s, x, &failed))
-        return !failed;
-    return x->kind == SGC_KIND_HISTOGRAM ? histogram_take(f, g, x, s) : value_take(f, g, x, s);
+    if (!sgc__rule_apply(f, r, x, s))
+        return false;
+    if (!r->passes)
+        return true;
+    return histogram ? histogram_take(f, g, r, x, s) : value_take(f, g, r, x, s);
 }
 
 static SGC_APART sgc_status sample_take(folder *f, const sgc__parser *parser, const sgc__sample *s)
 {
     const sgc__family *family = &parser->families.list[s->family];
-    bool in_histogram =
-        s->changed == SGC__CHANGED_ALL ? is_histogram((sgc_type)family->type) : f->in_histogram;
+    bool in_histogram = s->renamed ? is_histogram((sgc_type)family->type) : f->in_histogram;
     sgc_kind kind = in_histogram ? SGC_KIND_HISTOGRAM : SGC_KIND_VALUE;
+    bool prefixed = f->prefixed;
 
-    if (s->changed == SGC__CHANGED_ALL) {
+    if (s->renamed) {
         bool known = in_histogram && f->in_histogram && s->family == f->family;
         if (!known) { /* of a histogram all samples are wanted alike */
             f->family = s->family;
@@ -542,7 +444,7 @@ static SGC_APART sgc_status sample_take(folder *f, const sgc__parser *parser, co
             f->prefixed = f->plan->n_label_extracts && has_prefix(f->plan, s->name);
         }
     }
-    if (f->prefixed && !labels_take(f, s))
+    if (f->prefixed && !labels_take(f, s, prefixed))
         return sgc__fail_memory(f->err);
     for (uint32_t i = f->want; i != SGC__NO_WANT; i = f->plan->wants[i].next) {
         const sgc__want *want = &f->plan->wants[i];
@@ -555,7 +457,7 @@ static SGC_APART sgc_status sample_take(folder *f, const sgc__parser *parser, co
 /* Does nothing look at the sample but the counts of repeats? */
 static bool is_unwanted(const folder *f, const sgc__sample *s)
 {
-    return f->want == SGC__NO_WANT && s->changed != SGC__CHANGED_ALL &&
+    return f->want == SGC__NO_WANT && !s->renamed && s->changed != SGC__CHANGED_ALL &&
            !(f->prefixed && s->changed & f->watched);
 }
 
@@ -581,6 +483,7 @@ void sgc__folder_free(folder *f)
         sgc__release(f->gathers[i].bounds.list);
     }
     sgc__release(f->gathers);
+    sgc__release(f->rules);
     sgc__buf_free(&f->key);
     sgc__arena_free(&f->scratch);
 }
@@ -590,9 +493,14 @@ bool sgc__folder_init(folder *f, const sgc_plan *plan)
     *f = (folder){.plan = plan};
     sgc__buf_init(&f->key, SIZE_MAX);
     f->gathers = sgc__alloc(plan->n_extracts, sizeof *f->gathers);
-    for (size_t i = 0; f->gathers && i < plan->n_extracts; i++)
+    f->rules = sgc__alloc(plan->n_rules, sizeof *f->rules);
+    for (size_t i = 0; f->gathers && i < plan->n_extracts; i++) {
+        bool histograms = plan->extracts[i].kind == SGC_KIND_HISTOGRAM;
         f->gathers[i].rank = UINT32_MAX;
-    return f->gathers != NULL;
+        f->gathers[i].series.size = histograms ? sizeof(histogram) : sizeof(measure);
+        f->gathers[i].entries.size = sizeof(entry);
+    }
+    return f->gathers && f->rules;
 }
 
 /* A fold whose slots are all absent. */

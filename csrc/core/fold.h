@@ -52,7 +52,7 @@ typedef struct {
     const sgc_str *without; /* not these */
     size_t n_without;
     bool without_le;
-    uint64_t labels; /* the others, as a set, in samples of the gather's shape; */
+    uint64_t labels; /* the others, as a set, in samples of the gather's layout; */
     bool in_order;   /* false: not known, or the labels stand otherwise than a key has them */
 } key_rule;
 
@@ -65,28 +65,39 @@ typedef struct {
     sgc_hist hist;
 } entry;
 
-/* A growing array of one of these, found by key. */
+/* A growing array of one of these, found by their keys, which stand first in them. */
 typedef struct {
     void *list;
     size_t n;
     size_t room;
+    size_t size; /* of a row, bytes */
     sgc__index index;
 } table;
 
+/* What extracts that ask the same of labels make of a sample. What its label names
+ * tell is true of a layout, what their values tell of samples of the same text. */
 typedef struct {
-    uint32_t rank; /* of the name that counts so far */
-    table series;  /* histograms, or measures where `without` is used */
-    table entries;
-    size_t last;       /* where the last sample that was taken went: a row of series, or an entry */
-    uint64_t last_at;  /* and its number on the page; 0: none */
-    uint64_t shape;    /* of the samples that the next ones are true of */
+    uint64_t layout;
     uint64_t decisive; /* labels that tell into which row a sample goes, or whether into any */
     key_rule key;      /* of that row */
-    uint32_t le;       /* histograms: the place of le, or UINT32_MAX */
-    uint32_t lowest[SGC__LOWEST_MAX]; /* the places of the extract's, or UINT32_MAX */
-    int part;                         /* histograms: SGC__PART_BUCKET, _SUM, _COUNT or _NONE */
-    bounds_seen bounds;               /* of the series before, in page order */
-    const char *reason;               /* why the slot will be absent */
+    key_rule group;    /* histograms: of those of which one stands */
+    uint32_t le;       /* the place of le, or UINT32_MAX; and so on */
+    uint32_t by;
+    uint32_t lowest[SGC__LOWEST_MAX];
+    const char *text; /* NULL: of none */
+    bool passes;
+    sgc_str made; /* the key, where a row has it; ptr NULL: not yet */
+} rule;
+
+typedef struct {
+    uint32_t rank; /* of the name that counts so far */
+    int part;      /* histograms: SGC__PART_BUCKET, _SUM, _COUNT or _NONE, of the last sample */
+    table series;  /* histograms, or measures where `without` is used */
+    table entries;
+    size_t last;        /* where the last sample that was taken went: a row of series, or an entry */
+    uint64_t last_at;   /* and its number on the page; 0: none */
+    bounds_seen bounds; /* of the series before, in page order */
+    const char *reason; /* why the slot will be absent */
     bool bounds_differ;
 } gather;
 
@@ -97,11 +108,12 @@ struct sgc_fold {
     uint64_t n_samples;
 };
 
-enum { SGC__MOST_WATCHED = 16 };
+enum { SGC__MOST_WATCHED = 16, SGC__WATCHES = 4 };
 
-/* Where the labels of the label extracts stand in samples of a shape. */
+/* Where the labels of the label extracts stand in samples of a layout, and what
+ * the last one of it was counted in. */
 typedef struct {
-    uint64_t shape;
+    uint64_t layout;
     uint64_t labels;                    /* as a set */
     uint32_t places[SGC__MOST_WATCHED]; /* of the first extracts; UINT32_MAX: nowhere */
 } watch;
@@ -146,6 +158,7 @@ typedef struct {
     const sgc_plan *plan;
     sgc_fold *fold;
     gather *gathers;    /* one an extract */
+    rule *rules;        /* as the plan numbers them */
     feed_log *log;      /* NULL: nobody asks */
     sgc__arena scratch; /* lives as long as the gathers */
     sgc__arena end;     /* what reduce.c needs, for one page */
@@ -157,10 +170,10 @@ typedef struct {
     bool in_histogram;
     bool prefixed;
     uint64_t n_samples;
-    watch watches[2]; /* of the last two shapes */
-    uint64_t watched; /* labels of the last sample that label extracts look at */
-    size_t shown;     /* where the log tells of the last time that they were shown one */
-    uint64_t run;     /* samples since the last one that they were shown, alike in those */
+    watch watches[SGC__WATCHES]; /* the last layout's first */
+    uint64_t watched;            /* labels of the last sample that label extracts look at */
+    size_t shown;                /* where the log tells of the last time that they were shown one */
+    uint64_t run;                /* samples since the last one that they were shown, alike in those */
 } folder;
 
 /* A reading for this plan, with nothing gathered; false: no memory. */
@@ -181,21 +194,30 @@ bool sgc__measure_feed(folder *f, gather *g, size_t row, const double *lowest, d
 /* Notes that the label extracts are shown a sample, and counts those before. */
 bool sgc__labels_show(folder *f);
 
-/* The row of that key among rows of `size` bytes that begin with theirs; *fresh
- * where it was made now, zeroed, its key in the arena. SIZE_MAX: no memory. */
-size_t sgc__row_take(sgc__arena *arena, table *t, sgc_str key, size_t size, sgc__key_at key_at, bool *fresh);
+/* The row of that key; *fresh where it was made now, zeroed, its key in the arena, or
+ * as it is where that is NULL. SIZE_MAX: no memory. */
+size_t sgc__row_take(sgc__arena *arena, table *t, sgc_str key, bool *fresh);
 /* One more row, zeroed, of a table in which nothing is looked for. SIZE_MAX: no memory. */
-size_t sgc__row_push(sgc__arena *arena, table *t, sgc_str key, size_t size);
+size_t sgc__row_push(sgc__arena *arena, table *t, sgc_str key);
+sgc_str sgc__row_key(const void *table, size_t i);
 /* A row of that key will be taken: begins to load where it will be looked for. */
 void sgc__row_expect(const table *t, sgc_str key);
 void sgc__table_clear(table *t);
 void sgc__table_free(table *t);
 void sgc__log_free(feed_log *log);
-sgc_str sgc__histogram_key(const void *owner, size_t i);
-sgc_str sgc__measure_key(const void *owner, size_t i);
-sgc_str sgc__entry_key(const void *owner, size_t i);
 
 void sgc__entry_add(entry *e, double value);
+
+/* Makes the rule one of samples of this one's layout and text. False: no memory. */
+bool sgc__rule_apply(folder *f, rule *r, const sgc_extract *x, const sgc__sample *s);
+/* The key of the row that a sample goes into, to which the rule has been applied, or
+ * where x has no `without` and is no histogram, its value of the `by` label; ptr NULL:
+ * no memory. Until the next key is made, unless the rule has it from a row. */
+sgc_str sgc__rule_key(folder *f, const rule *r, const sgc_extract *x, const sgc__sample *s);
+/* The row of that key, from which the rule then has it. SIZE_MAX: no memory. */
+size_t sgc__rule_row(folder *f, rule *r, table *t, sgc_str key, bool *fresh);
+/* The value of the `by` label, "" where there is none; ptr NULL: no memory. */
+sgc_str sgc__rule_by(folder *f, const rule *r, const sgc__sample *s);
 
 bool sgc__contains(const sgc_str *list, size_t n, sgc_str text);
 /* The place of a label among the sample's, or UINT32_MAX; and as a set, empty where it has none. */
@@ -204,7 +226,7 @@ uint64_t sgc__label_place(const sgc__sample *s, sgc_str name);
 /* A label's value with escapes resolved, "" where there is none; ptr NULL: no memory. */
 sgc_str sgc__plain_value(folder *f, const sgc_label *label);
 sgc_str sgc__value_of(folder *f, const sgc__sample *s, sgc_str name);
-/* Tells the rule where the labels stand in samples of this one's shape. */
+/* Tells the rule where the labels stand in samples of this one's layout. */
 void sgc__key_learn(key_rule *rule, const sgc__sample *s);
 /* Builds the key of a sample in f->key, of the rule's labels that are not empty.
  * False: no memory. */

@@ -6,82 +6,26 @@
 #include "parse.h"
 #include "simd.h"
 
-enum { NAME = 1, LABEL_NAME = 2, NAME_START = 4, LABEL_START = 8, TOKEN_END = 16 };
+enum { LABEL_NAME = 1, NAME_START = 2, LABEL_START = 4, TOKEN_END = 8 };
 
-#define LETTER (NAME | LABEL_NAME | NAME_START | LABEL_START)
-#define DIGIT (NAME | LABEL_NAME)
+#define LETTER (LABEL_NAME | NAME_START | LABEL_START)
+#define DIGIT LABEL_NAME
 
 static const uint8_t classes[256] = {
-    ['\t'] = TOKEN_END,
-    ['\r'] = TOKEN_END,
-    [' '] = TOKEN_END,
-    ['\n'] = TOKEN_END,
-    ['#'] = TOKEN_END,
-    ['}'] = TOKEN_END,
-    [':'] = NAME | NAME_START,
-    ['_'] = LETTER,
-    ['0'] = DIGIT,
-    ['1'] = DIGIT,
-    ['2'] = DIGIT,
-    ['3'] = DIGIT,
-    ['4'] = DIGIT,
-    ['5'] = DIGIT,
-    ['6'] = DIGIT,
-    ['7'] = DIGIT,
-    ['8'] = DIGIT,
-    ['9'] = DIGIT,
-    ['a'] = LETTER,
-    ['b'] = LETTER,
-    ['c'] = LETTER,
-    ['d'] = LETTER,
-    ['e'] = LETTER,
-    ['f'] = LETTER,
-    ['g'] = LETTER,
-    ['h'] = LETTER,
-    ['i'] = LETTER,
-    ['j'] = LETTER,
-    ['k'] = LETTER,
-    ['l'] = LETTER,
-    ['m'] = LETTER,
-    ['n'] = LETTER,
-    ['o'] = LETTER,
-    ['p'] = LETTER,
-    ['q'] = LETTER,
-    ['r'] = LETTER,
-    ['s'] = LETTER,
-    ['t'] = LETTER,
-    ['u'] = LETTER,
-    ['v'] = LETTER,
-    ['w'] = LETTER,
-    ['x'] = LETTER,
-    ['y'] = LETTER,
-    ['z'] = LETTER,
-    ['A'] = LETTER,
-    ['B'] = LETTER,
-    ['C'] = LETTER,
-    ['D'] = LETTER,
-    ['E'] = LETTER,
-    ['F'] = LETTER,
-    ['G'] = LETTER,
-    ['H'] = LETTER,
-    ['I'] = LETTER,
-    ['J'] = LETTER,
-    ['K'] = LETTER,
-    ['L'] = LETTER,
-    ['M'] = LETTER,
-    ['N'] = LETTER,
-    ['O'] = LETTER,
-    ['P'] = LETTER,
-    ['Q'] = LETTER,
-    ['R'] = LETTER,
-    ['S'] = LETTER,
-    ['T'] = LETTER,
-    ['U'] = LETTER,
-    ['V'] = LETTER,
-    ['W'] = LETTER,
-    ['X'] = LETTER,
-    ['Y'] = LETTER,
-    ['Z'] = LETTER,
+    ['\t'] = TOKEN_END, ['\r'] = TOKEN_END, [' '] = TOKEN_END, ['\n'] = TOKEN_END, ['#'] = TOKEN_END,
+    ['}'] = TOKEN_END,  [':'] = NAME_START, ['_'] = LETTER,    ['0'] = DIGIT,      ['1'] = DIGIT,
+    ['2'] = DIGIT,      ['3'] = DIGIT,      ['4'] = DIGIT,     ['5'] = DIGIT,      ['6'] = DIGIT,
+    ['7'] = DIGIT,      ['8'] = DIGIT,      ['9'] = DIGIT,     ['a'] = LETTER,     ['b'] = LETTER,
+    ['c'] = LETTER,     ['d'] = LETTER,     ['e'] = LETTER,    ['f'] = LETTER,     ['g'] = LETTER,
+    ['h'] = LETTER,     ['i'] = LETTER,     ['j'] = LETTER,    ['k'] = LETTER,     ['l'] = LETTER,
+    ['m'] = LETTER,     ['n'] = LETTER,     ['o'] = LETTER,    ['p'] = LETTER,     ['q'] = LETTER,
+    ['r'] = LETTER,     ['s'] = LETTER,     ['t'] = LETTER,    ['u'] = LETTER,     ['v'] = LETTER,
+    ['w'] = LETTER,     ['x'] = LETTER,     ['y'] = LETTER,    ['z'] = LETTER,     ['A'] = LETTER,
+    ['B'] = LETTER,     ['C'] = LETTER,     ['D'] = LETTER,    ['E'] = LETTER,     ['F'] = LETTER,
+    ['G'] = LETTER,     ['H'] = LETTER,     ['I'] = LETTER,    ['J'] = LETTER,     ['K'] = LETTER,
+    ['L'] = LETTER,     ['M'] = LETTER,     ['N'] = LETTER,    ['O'] = LETTER,     ['P'] = LETTER,
+    ['Q'] = LETTER,     ['R'] = LETTER,     ['S'] = LETTER,    ['T'] = LETTER,     ['U'] = LETTER,
+    ['V'] = LETTER,     ['W'] = LETTER,     ['X'] = LETTER,    ['Y'] = LETTER,     ['Z'] = LETTER,
 };
 
 static bool is(char c, unsigned class)
@@ -98,11 +42,7 @@ const char *sgc__scan_blanks(const char *p, const char *end)
 
 const char *sgc__scan_name(const char *p, const char *end)
 {
-    if (p < end && is(*p, NAME_START))
-        do
-            p++;
-        while (p < end && is(*p, NAME));
-    return p;
+    return p < end && is(*p, NAME_START) ? sgc__name_end(p + 1, end) : p;
 }
 
 const char *sgc__scan_label_name(const char *p, const char *end)
@@ -199,10 +139,13 @@ const char *sgc__scan_quoted(const char *p, const char *end, bool *escaped, sgc_
 
 const char *sgc__scan_text(const char *p, const char *end, sgc__fault *fault)
 {
-    const char *newline = memchr(p, '\n', (size_t)(end - p));
-    const char *stop = newline ? newline : end;
-    const char *bad = sgc__utf8_fault(p, stop);
+    const char *plain = sgc__ascii_line_end(p, end), *newline, *stop, *bad;
 
+    if (plain == end || *plain == '\n')
+        return plain;
+    newline = memchr(plain, '\n', (size_t)(end - plain));
+    stop = newline ? newline : end;
+    bad = sgc__utf8_fault(plain, stop);
     return bad ? fault_set(fault, bad, "invalid UTF-8") : stop;
 }
 

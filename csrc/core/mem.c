@@ -125,12 +125,15 @@ void *sgc__arena_alloc(sgc__arena *arena, size_t count, size_t size)
 
 sgc_str sgc__arena_copy(sgc__arena *arena, sgc_str text)
 {
-    char *copy = text.len < SIZE_MAX ? sgc__arena_alloc(arena, text.len + 1, 1) : NULL;
+    char *copy;
+
+    if (!text.len)
+        return SGC__STR("");
+    copy = text.len < SIZE_MAX ? sgc__arena_alloc(arena, text.len + 1, 1) : NULL;
 
     if (!copy)
         return (sgc_str){NULL, 0};
-    if (text.len)
-        memcpy(copy, text.ptr, text.len);
+    memcpy(copy, text.ptr, text.len);
     copy[text.len] = '\0';
     return (sgc_str){copy, text.len};
 }

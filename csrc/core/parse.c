@@ -71,29 +71,53 @@ static const char *meta_text_read(sgc__reader *r, const char *p, int kind, sgc__
     return stop < end ? stop + 1 : stop;
 }
 
+/* Does the plain name of the metadata line before, which a blank follows, stand at p again? */
+static bool told_again(const sgc__parser *ps, const char *p)
+{
+    size_t len = ps->told.len;
+
+    return len && (size_t)(ps->end - p) > len && p[len] == ' ' && memcmp(p, ps->told.ptr, len) == 0;
+}
+
+/* The name on a metadata line, and its family, which is then the one at hand. */
+static const char *meta_name_read(sgc__reader *r, const char *line, const char *p)
+{
+    sgc__parser *ps = r->ps;
+    sgc_str name = {NULL, 0};
+    const char *stop;
+    bool odd = false;
+
+    if (told_again(ps, p)) {
+        ps->current = ps->told_of;
+        return p + ps->told.len;
+    }
+    stop = sgc__name_read(r, p, &name, &odd);
+    if (!stop)
+        return NULL;
+    if (!r->om && stop < ps->end && *stop != ' ' && *stop != '\t' && *stop != '\n' && *stop != '\r')
+        return sgc__fail_at(r, "expected a blank after the metric name", stop);
+    sgc__families_ahead(ps, line);
+    ps->current = sgc__name_keep(ps, &name) ? sgc__families_take(&ps->families, name) : SIZE_MAX;
+    if (ps->current == SIZE_MAX)
+        return sgc__reader_no_memory(r);
+    ps->told = name.ptr == p ? name : (sgc_str){NULL, 0};
+    ps->told_of = ps->current;
+    return stop;
+}
+
 /* From the name on a HELP, TYPE or UNIT line. */
 static const char *meta_read(sgc__reader *r, const char *p, const char *line, int kind)
 {
     sgc__parser *ps = r->ps;
-    sgc_str name = {NULL, 0};
     const char *broken = NULL;
-    bool odd = false;
-    size_t found;
 
-    p = sgc__name_read(r, p, &name, &odd);
+    p = meta_name_read(r, line, p);
     if (!p)
         return NULL;
-    if (!r->om && p < ps->end && *p != ' ' && *p != '\t' && *p != '\n' && *p != '\r')
-        return sgc__fail_at(r, "expected a blank after the metric name", p);
-    sgc__families_ahead(ps, line);
-    found = sgc__name_keep(ps, &name) ? sgc__families_take(&ps->families, name) : SIZE_MAX;
-    if (found == SIZE_MAX)
-        return sgc__reader_no_memory(r);
-    ps->current = found;
-    ps->models[0].usable = ps->models[1].usable = false; /* the next sample may be of another family */
-    p = meta_text_read(r, p, kind, &ps->families.list[found]);
+    ps->retold = true;
+    p = meta_text_read(r, p, kind, &ps->families.list[ps->current]);
     if (p && ps->strict)
-        broken = sgc__strict_meta(ps->strict, ps, found, kind, &r->status);
+        broken = sgc__strict_meta(ps->strict, ps, ps->current, kind, &r->status);
     if (broken)
         return sgc__fail_at(r, broken, line);
     if (p && r->status != SGC_OK)
@@ -110,13 +134,25 @@ static int keyword_kind(const sgc__reader *r, sgc_str word)
     return r->om && sgc__eq(word, SGC__STR("UNIT")) ? SGC__META_UNIT : 0;
 }
 
+/* The kind of a line that begins as all programs begin it; 0: it does not. */
+static int common_kind(const char *line, const char *end)
+{
+    if (end - line < 8 || line[7] == ' ' || line[7] == '\t')
+        return 0;
+    if (memcmp(line, "# HELP ", 7) == 0)
+        return SGC__META_HELP;
+    return memcmp(line, "# TYPE ", 7) == 0 ? SGC__META_TYPE : 0;
+}
+
 /* A line that begins with #: metadata, or in text 0.0.4 any comment. */
 static const char *hash_read(sgc__reader *r, const char *line)
 {
     const char *end = r->ps->end, *p = line + 1, *stop;
     sgc__fault fault;
-    int kind;
+    int kind = common_kind(line, end);
 
+    if (kind)
+        return meta_read(r, line + 7, line, kind);
     if (r->om && (p == end || *p++ != ' '))
         return sgc__fail_at(r, "expected a space after #", p - (p > line + 1));
     p = sgc__blanks_read(r, p);
@@ -226,6 +262,8 @@ sgc_status sgc__parser_run(sgc__parser *ps, const char *data, size_t len, const 
     ps->options = *options;
     ps->err = err;
     ps->current = SIZE_MAX;
+    for (int i = 0; i < SGC__MODELS; i++)
+        ps->order[i] = &ps->models[i];
     if (len > options->limits.body_bytes)
         return sgc__fail_limit(err, "body_bytes", options->limits.body_bytes);
     if (mark)
@@ -247,8 +285,8 @@ void sgc__parser_free(sgc__parser *ps)
 {
     sgc__families_free(&ps->families);
     sgc__release(ps->labels);
-    sgc__release(ps->models[0].spans);
-    sgc__release(ps->models[1].spans);
+    for (int i = 0; i < SGC__MODELS; i++)
+        sgc__release(ps->models[i].spans);
     sgc__arena_free(&ps->scratch);
     sgc__arena_free(&ps->kept);
     sgc__strict_free(ps->strict);

@@ -131,10 +131,12 @@ typedef struct sgc__sample {
     uint32_t n_labels;
     uint32_t moved; /* labels from moved_from on stand so far behind their spans; wraps */
     uint32_t moved_from;
-    uint64_t shape;          /* equal for samples of one family with the same name and label names
-                                in the same places; 0: not known */
+    uint64_t layout;         /* equal for samples with the same label names in the same places, and
+                                the same between their values; 0: not known */
+    const char *text;        /* equal for samples of a layout whose label values are all equal */
     uint64_t changed;        /* sgc__label_bit of each label whose value differs from the sample
-                                before, of the same family, name and labels; or SGC__CHANGED_ALL */
+                                before, of the same layout; or SGC__CHANGED_ALL */
+    bool renamed;            /* name or family may be another than the sample's before */
     uint32_t family;         /* index */
     const char *labels_text; /* the first label on the page */
     bool odd;                /* a name has escapes or stands late: the labels cannot be read
@@ -162,7 +164,7 @@ static inline sgc_label sgc__label_at(const sgc__sample *s, uint32_t i)
         {line + span->name_at, span->name_len}, {line + span->value_at, span->value_len}, span->escaped};
 }
 
-/* A sample line, for the ones behind it to be compared with. */
+/* The last sample line of a layout, for the ones behind it to be compared with. */
 typedef struct sgc__model {
     bool usable;
     uint32_t series_len; /* up to behind the closing brace */
@@ -171,6 +173,8 @@ typedef struct sgc__model {
     sgc__span *spans;
     sgc__sample sample;
 } sgc__model;
+
+enum { SGC__MODELS = 4 };
 
 typedef struct sgc__strict sgc__strict;
 
@@ -188,15 +192,19 @@ typedef struct sgc__parser {
     const char *pause; /* take_known is asked again at the first line from here on */
 
     sgc__families families;
-    size_t current;    /* the family that a sample most likely belongs to, or SIZE_MAX */
+    size_t current; /* the family that a sample most likely belongs to, or SIZE_MAX */
+    sgc_str told;   /* the plain name of the last metadata line, and its family */
+    size_t told_of;
     const char *ahead; /* families of the lines before this one are expected */
     uint64_t n_samples;
     sgc_label *labels;
     size_t labels_room;
-    uint64_t n_shapes;
-    sgc__model models[2];
-    unsigned first;      /* which of them is the last line's; the other is of the last line of another kind */
-    sgc__arena scratch;  /* what the current line needs */
+    uint64_t n_layouts;
+    sgc__model models[SGC__MODELS];
+    sgc__model *order[SGC__MODELS]; /* that of the last line first */
+    bool apart;                     /* lines that no model is of came behind those of the models */
+    bool retold;                    /* metadata came: the next sample may be of another family */
+    sgc__arena scratch;             /* what the current line needs */
     sgc__arena kept;     /* names whose escapes were resolved: the page's own bytes hold the others */
     sgc__strict *strict; /* OpenMetrics with strict=True, else NULL */
 } sgc__parser;

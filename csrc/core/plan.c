@@ -41,6 +41,7 @@ void sgc_plan_free(sgc_plan *plan)
         return;
     sgc__arena_free(&plan->arena);
     sgc__release(plan->extracts);
+    sgc__release(plan->rules);
     sgc__release(plan->label_extracts);
     sgc__release(plan->names);
     sgc__release(plan->wants);
@@ -156,6 +157,7 @@ static bool rooms_make(sgc_plan *plan, size_t more)
     sgc_extract *extracts = sgc__resize(plan->extracts, plan->n_extracts + 1, sizeof *extracts);
     uint32_t *label_extracts =
         sgc__resize(plan->label_extracts, plan->n_label_extracts + 1, sizeof *label_extracts);
+    uint32_t *rules = sgc__resize(plan->rules, plan->n_extracts + 1, sizeof *rules);
     sgc__wanted_name *names;
     sgc__want *wants;
 
@@ -163,7 +165,9 @@ static bool rooms_make(sgc_plan *plan, size_t more)
         plan->extracts = extracts;
     if (label_extracts)
         plan->label_extracts = label_extracts;
-    if (!extracts || !label_extracts)
+    if (rules)
+        plan->rules = rules;
+    if (!extracts || !label_extracts || !rules)
         return false;
     names = sgc__resize(plan->names, plan->n_names + more, sizeof *names);
     if (!names)
@@ -191,6 +195,42 @@ static void roll_back(sgc_plan *plan, size_t n_names, size_t n_wants)
         sgc_str name = plan->names[plan->n_names].name;
         sgc__index_add(&plan->index, sgc__index_hash(name));
     }
+}
+
+static bool strings_eq(const sgc_str *a, const sgc_str *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!sgc__eq(a[i], b[i]))
+            return false;
+    return true;
+}
+
+static bool conditions_eq(const sgc_cond *a, const sgc_cond *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!sgc__eq(a[i].label, b[i].label) || a[i].op != b[i].op || a[i].negate != b[i].negate ||
+            a[i].n_values != b[i].n_values || !strings_eq(a[i].values, b[i].values, a[i].n_values))
+            return false;
+    return true;
+}
+
+static bool rule_eq(const sgc_extract *a, const sgc_extract *b)
+{
+    return a->kind == b->kind && sgc__eq(a->by, b->by) && a->n_without == b->n_without &&
+           a->n_lowest == b->n_lowest && a->n_where == b->n_where &&
+           strings_eq(a->without, b->without, a->n_without) &&
+           strings_eq(a->lowest, b->lowest, a->n_lowest) && conditions_eq(a->where, b->where, a->n_where);
+}
+
+/* The number of an extract's rule: that of one of the last extracts, or a new one. */
+static uint32_t rule_take(sgc_plan *plan, const sgc_extract *extract)
+{
+    enum { MOST = 256 };
+
+    for (size_t i = plan->n_extracts; i-- > 0 && plan->n_extracts - i <= MOST;)
+        if (rule_eq(&plan->extracts[i], extract))
+            return plan->rules[i];
+    return plan->n_rules++;
 }
 
 static sgc_status extract_check(const sgc_extract *extract, sgc_error *err)
@@ -223,6 +263,7 @@ sgc_status sgc_plan_add(sgc_plan *plan, const sgc_extract *extract, sgc_error *e
             return sgc__fail_memory(err);
         }
     }
+    plan->rules[plan->n_extracts] = rule_take(plan, &copy);
     plan->extracts[plan->n_extracts++] = copy;
     if (copy.kind == SGC_KIND_LABEL)
         plan->label_extracts[plan->n_label_extracts++] = (uint32_t)plan->n_extracts - 1;

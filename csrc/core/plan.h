@@ -31,6 +31,8 @@ struct sgc_plan {
     size_t n_prefixes;
     sgc_extract *extracts; /* deep copies; `names` is not kept */
     size_t n_extracts;
+    uint32_t *rules; /* by extract: equal where they ask the same of labels, from 0 on */
+    uint32_t n_rules;
     sgc__wanted_name *names;
     size_t n_names;
     sgc__want *wants;

@@ -8,6 +8,7 @@
 #define SGC_READER_H
 
 #include "parse.h"
+#include "simd.h"
 
 /* Reading stops by NULL; what it was is in `status`. */
 typedef struct sgc__reader {
@@ -40,16 +41,22 @@ const char *sgc__name_read(sgc__reader *r, const char *p, sgc_str *name, bool *o
 bool sgc__name_keep(sgc__parser *ps, sgc_str *name);
 /* The family of the sample, by its name and the family at hand; false: out of memory. */
 bool sgc__family_resolve(sgc__parser *ps, sgc__sample *s);
-/* Sample lines that are one of the models' but for label values, as many as
- * follow each other, handed to the receiver. Returns the first line that is none. */
+/* Sample lines that are one of the models' but for name and label values, as many
+ * as follow each other, handed to the receiver. Returns the first line that is none. */
 const char *sgc__repeats_read(sgc__reader *r, const char *p);
-/* Makes `s`, whose series ends before `series_end`, the first model; what that
- * was becomes the second. Tells `s` its shape. */
+/* Makes `s`, whose series ends before `series_end`, the first model, in the place of
+ * the one that was of use the longest ago. Tells `s` its layout. */
 void sgc__model_set(sgc__parser *ps, sgc__sample *s, const char *series_end);
 /* A whole token that is not empty as a value of the format; false: it is none. */
 bool sgc__value_token_read(sgc_str token, bool om, double *value);
 /* From behind the series: value, what may follow it, the end of the line. */
 const char *sgc__rest_read(sgc__reader *r, const char *p, sgc__sample *s);
+/* The same where it is a space, a short number and the end of the line; NULL: it is not. */
+static inline const char *sgc__short_rest(const sgc__reader *r, const char *p, double *value)
+{
+    return r->short_numbers && p < r->ps->end && *p == ' ' ? sgc__short_value(p + 1, r->ps->end, value)
+                                                           : NULL;
+}
 /* The error of one sample too many; NULL. */
 SGC_NOINLINE const char *sgc__samples_fail(sgc__reader *r, const sgc__sample *s);
 /* Does the sample keep the rules of strict OpenMetrics? False: the error is recorded. */

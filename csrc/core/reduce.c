@@ -70,9 +70,9 @@ static entry *entry_take(folder *f, gather *g, const sgc_extract *x, sgc_str by)
     size_t i = 0;
 
     if (x->by.len)
-        i = sgc__row_take(&f->end, &g->entries, by, sizeof(entry), sgc__entry_key, &fresh);
+        i = sgc__row_take(&f->end, &g->entries, by, &fresh);
     else if (!g->entries.n)
-        i = sgc__row_push(&f->end, &g->entries, by, sizeof(entry));
+        i = sgc__row_push(&f->end, &g->entries, by);
     return i == SIZE_MAX ? NULL : (entry *)g->entries.list + i;
 }
 
@@ -108,13 +108,13 @@ static bool histogram_merge(folder *f, gather *g, const sgc_extract *x, const hi
 /* Of the series of one group the lowest stands; a table of measures finds it. */
 static bool repeats_drop(folder *f, gather *g, bool *stands)
 {
-    table groups = {0};
+    table groups = {.size = sizeof(measure)};
     bool ok = true;
 
     for (size_t i = 0; ok && i < g->series.n; i++) {
         const histogram *h = (const histogram *)g->series.list + i;
         bool fresh;
-        size_t at = sgc__row_take(&f->end, &groups, h->group, sizeof(measure), sgc__measure_key, &fresh);
+        size_t at = sgc__row_take(&f->end, &groups, h->group, &fresh);
         measure *m;
 
         if (i + AHEAD < g->series.n)

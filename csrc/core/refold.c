@@ -37,7 +37,7 @@ static size_t entry_make(folder *f, gather *g, const entry *old)
 {
     bool fresh;
 
-    return sgc__row_take(&f->scratch, &g->entries, old->key, sizeof(entry), sgc__entry_key, &fresh);
+    return sgc__row_take(&f->scratch, &g->entries, old->key, &fresh);
 }
 
 static bool measure_begin(folder *f, measure *m, const measure *old)
@@ -49,7 +49,7 @@ static bool measure_begin(folder *f, measure *m, const measure *old)
 static size_t measure_make(folder *f, gather *g, const measure *old)
 {
     bool fresh;
-    size_t row = sgc__row_take(&f->scratch, &g->series, old->key, sizeof *old, sgc__measure_key, &fresh);
+    size_t row = sgc__row_take(&f->scratch, &g->series, old->key, &fresh);
 
     if (row == SIZE_MAX || !fresh || measure_begin(f, (measure *)g->series.list + row, old))
         return row;
@@ -68,7 +68,7 @@ static bool histogram_begin(folder *f, histogram *h, const histogram *old)
 static size_t histogram_make(folder *f, gather *g, const histogram *old)
 {
     bool fresh;
-    size_t row = sgc__row_take(&f->scratch, &g->series, old->key, sizeof *old, sgc__histogram_key, &fresh);
+    size_t row = sgc__row_take(&f->scratch, &g->series, old->key, &fresh);
 
     if (row == SIZE_MAX || !fresh || histogram_begin(f, (histogram *)g->series.list + row, old))
         return row;

@@ -1,19 +1,20 @@
 /*
- * repeat.c - the sample line that is the one before with other label values.
+ * repeat.c - the sample line that is one before with another name or other label
+ * values.
  *
  * On a real page nearly every line is: the buckets of a histogram differ in le,
- * the series of a family in a rank. What equals the line before has been
- * checked with it, so that comparing is all there is to do; only the values
- * that differ are looked at. A line that differs in anything else, or holds
- * escapes or text beyond ASCII where it differs, is left to sample.c.
+ * the series of a family in a rank, gauges in their names. What equals the line
+ * before has been checked with it, so that comparing is all there is to do; only
+ * the name and the values that differ are looked at. A line that differs in
+ * anything else, or holds escapes or text beyond ASCII where it differs, is left
+ * to sample.c.
  *
  * Which value differs is mostly the same from line to line, so that one is
  * tried first: two comparisons of lengths that the CPU has seen before. The
- * buckets and the count of a histogram may take turns, so that two lines are
- * kept to compare with.
+ * buckets and the count of a histogram may take turns, and some families have a
+ * label more than others, so that a few lines are kept to compare with.
  */
 #include "reader.h"
-#include "simd.h"
 
 static bool spans_room(sgc__model *model, uint32_t n)
 {
@@ -29,18 +30,30 @@ static bool spans_room(sgc__model *model, uint32_t n)
     return true;
 }
 
+/* The i-th model in order becomes the first. */
+static sgc__model *to_front(sgc__parser *ps, int i)
+{
+    sgc__model *model = ps->order[i];
+
+    memmove(&ps->order[1], &ps->order[0], (size_t)i * sizeof *ps->order);
+    return ps->order[0] = model;
+}
+
 void sgc__model_set(sgc__parser *ps, sgc__sample *s, const char *series_end)
 {
     sgc__model *model;
     size_t len = (size_t)(series_end - s->line);
+    int i = 0;
 
-    ps->first ^= ps->models[ps->first].usable;
-    model = &ps->models[ps->first];
+    while (i < SGC__MODELS - 1 && ps->order[i]->usable)
+        i++;
+    model = to_front(ps, i);
     model->usable = !s->odd && !s->exemplar && s->n_labels && s->name.ptr == s->line && len < UINT32_MAX &&
                     spans_room(model, s->n_labels);
     if (!model->usable)
         return; /* without memory for it the next line is read as any other */
-    s->shape = ++ps->n_shapes;
+    s->layout = ++ps->n_layouts;
+    s->text = s->line;
     model->series_len = (uint32_t)len;
     model->expected = s->n_labels;
     model->sample = *s;
@@ -56,36 +69,19 @@ void sgc__model_set(sgc__parser *ps, sgc__sample *s, const char *series_end)
     }
 }
 
-/* Takes label k's value at `p` in the place of the model's, and returns its end.
- * `at` is where they begin to differ, in the model's line; `*shift` is how far
- * the line stands behind the model's before that value, and becomes how far
- * behind it. NULL: something else differs. */
-static const char *value_replace(sgc__span *span, const char *line, const char *p, const char *end,
-                                 uint32_t at, uint32_t *shift, uint64_t longest)
-{
-    const char *stop;
-    uint32_t len;
-
-    /* Where the equal part may end inside a character, it is read from its beginning. */
-    if (at < span->value_at || span->escaped || (at > span->value_at && (unsigned char)p[-1] >= 0x80))
-        return NULL;
-    stop = sgc__plain_end(p, end);
-    if (stop == end || *stop != '"' || (uint64_t)(stop - line) >= UINT32_MAX)
-        return NULL;
-    span->name_at += *shift;
-    span->value_at += *shift;
-    len = (uint32_t)(stop - line) - span->value_at;
-    *shift += len - span->value_len;
-    span->value_len = len;
-    return len <= longest ? stop : NULL;
-}
-
 static void spans_shift(sgc__span *span, const sgc__span *end, uint32_t shift)
 {
     for (; shift && span < end; span++) {
         span->name_at += shift;
         span->value_at += shift;
     }
+}
+
+/* The sample is that of the line at p, with a name as long as before. */
+static inline void sample_move(sgc__sample *s, const char *p)
+{
+    s->labels_text = p + (s->labels_text - s->line);
+    s->line = s->name.ptr = p;
 }
 
 /* The line at p, where it differs from the model's in the value of the expected
@@ -106,98 +102,143 @@ static const char *expected_match(sgc__model *model, const char *p, const char *
         memcmp(stop, s->line + behind, tail) != 0)
         return NULL;
     s->changed = sgc__label_bit(model->expected);
+    s->renamed = false;
+    s->text = p;
     s->moved += (uint32_t)len - span->value_len;
     s->moved_from = model->expected + 1;
     model->series_len += (uint32_t)len - span->value_len;
     span->value_len = (uint32_t)len;
     span->escaped = false;
+    sample_move(s, p);
     return stop + tail;
 }
 
-/* Compares the line at p with the model's, and makes the model's spans those of
- * the line. Returns the end of the series; NULL where it does not fit. The model
- * is then of no more use, unless not even the names before the first value fit.
- * Distances wrap around, so that they may be negative. */
-static const char *any_match(sgc__model *model, const char *p, const char *end, uint64_t longest)
-{
-    const char *line = p, *old_line = model->sample.line, *old = old_line, *old_end = old + model->series_len;
-    sgc__span *span = model->spans, *last = span + model->sample.n_labels;
-    uint64_t changed = 0;
-    uint32_t shift = 0, at, k = 0;
+enum { MOST_CHANGES = 16 };
 
-    spans_shift(span + model->sample.moved_from, last, model->sample.moved);
-    model->sample.moved = model->sample.moved_from = 0;
+/* A label whose value is another than the model's, and how long it is. */
+typedef struct {
+    sgc__span *span;
+    uint32_t len;
+} change;
+
+/* The lines part at p, which is `at` in the model's. Returns the end of the value that
+ * stands there; NULL: they do not part inside a value, or it is not plain ASCII, or too
+ * long. Where the equal part may end inside a character, the value would have to be
+ * read from its beginning. */
+static const char *change_read(change *c, uint32_t at, const char *p, const char *end, uint64_t longest)
+{
+    const sgc__span *span = c->span;
+    const char *stop;
+
+    if (at < span->value_at || span->escaped || (at > span->value_at && (unsigned char)p[-1] >= 0x80))
+        return NULL;
+    stop = sgc__plain_end(p, end);
+    if (stop == end || *stop != '"' || (uint64_t)(stop - p) > longest)
+        return NULL;
+    c->len = at - span->value_at + (uint32_t)(stop - p);
+    return c->len <= longest ? stop : NULL;
+}
+
+/* Makes the model's spans those of a line that stands `shift` behind it before its
+ * labels. Distances wrap around, so that they may be negative. */
+static void changes_make(sgc__model *model, const change *changes, size_t n, uint32_t shift)
+{
+    sgc__sample *s = &model->sample;
+    sgc__span *span = model->spans, *last = span + s->n_labels;
+
+    s->changed = 0;
+    for (size_t i = 0; i < n; i++) {
+        sgc__span *changed = changes[i].span;
+        spans_shift(span, changed + 1, shift);
+        shift += changes[i].len - changed->value_len;
+        changed->value_len = changes[i].len;
+        span = changed + 1;
+        s->changed |= sgc__label_bit((uint32_t)(changed - model->spans));
+    }
+    spans_shift(span, last, shift);
+    model->series_len += shift;
+    if (n && (model->expected >= 63 || !(s->changed & sgc__label_bit(model->expected))))
+        model->expected = (uint32_t)(span - 1 - model->spans);
+}
+
+/* Compares the line, whose plain name ends at p, with the model's from behind their
+ * names on, and makes the model that of the line. Returns the end of the series; NULL
+ * where it does not fit. */
+static const char *labels_match(sgc__model *model, const char *line, const char *p, const char *end,
+                                uint64_t longest)
+{
+    sgc__sample *s = &model->sample;
+    const char *old = s->line + s->name.len, *old_end = s->line + model->series_len;
+    sgc__span *span = model->spans, *last = span + s->n_labels;
+    uint32_t shift = (uint32_t)(p - line) - (uint32_t)s->name.len;
+    change changes[MOST_CHANGES];
+    size_t n = 0;
+
+    spans_shift(span + s->moved_from, last, s->moved);
+    s->moved = s->moved_from = 0;
     for (;;) {
         size_t left = (size_t)(old_end - old), room = (size_t)(end - p);
         size_t same = sgc__common_prefix(p, old, left < room ? left : room);
+        uint32_t at = (uint32_t)(old - s->line) + (uint32_t)same;
 
         p += same;
-        old += same;
-        if (old == old_end)
+        if (same == left)
             break;
-        at = (uint32_t)(old - old_line);
-        if (at < model->spans->value_at)
+        while (span < last && span->value_at + span->value_len < at)
+            span++;
+        if (span == last || n == MOST_CHANGES)
             return NULL;
-        model->usable = false;
-        for (; span < last && span->value_at + span->value_len < at; span++)
-            spans_shift(span, span + 1, shift);
-        if (span == last)
-            return NULL;
-        k = (uint32_t)(span - model->spans);
-        changed |= sgc__label_bit(k);
-        old = old_line + span->value_at + span->value_len;
-        p = value_replace(span++, line, p, end, at, &shift, longest);
+        changes[n].span = span++;
+        p = change_read(&changes[n], at, p, end, longest);
         if (!p)
             return NULL;
+        old = s->line + changes[n].span->value_at + changes[n].span->value_len;
+        n++;
     }
-    spans_shift(span, last, shift);
-    model->usable = true;
-    model->series_len += shift;
-    model->sample.changed = changed;
-    if (changed && (model->expected >= 63 || !(changed & sgc__label_bit(model->expected))))
-        model->expected = k;
+    if ((uint64_t)(p - line) >= UINT32_MAX)
+        return NULL;
+    changes_make(model, changes, n, shift);
     return p;
 }
 
-/* The model is that of the line at p, but another family may be at hand than was
- * at the model's. */
-static void family_review(sgc__parser *ps, sgc__model *model)
+/* The sample is that of the line which that name begins, and whose labels are the
+ * model's. Is it the `last` line's model? False: no memory. */
+static bool sample_renew(sgc__parser *ps, sgc__sample *s, sgc_str name, bool last)
 {
-    uint32_t before = model->sample.family;
-
-    if (SGC_LIKELY(before == ps->current))
-        return;
-    model->usable = sgc__family_resolve(ps, &model->sample);
-    if (model->sample.family != before)
-        model->sample.shape = ++ps->n_shapes;
+    if (s->changed)
+        s->text = name.ptr;
+    if (!last || ps->apart)
+        s->changed = SGC__CHANGED_ALL; /* the sample before is of another layout */
+    s->renamed = !last || ps->retold || ps->apart || s->family != ps->current || !sgc__eq(name, s->name);
+    ps->apart = ps->retold = false;
+    sample_move(s, name.ptr);
+    s->labels_text += (ptrdiff_t)name.len - (ptrdiff_t)s->name.len;
+    s->name.len = name.len;
+    return !s->renamed || sgc__family_resolve(ps, s);
 }
 
-/* The series of the line at p by any label of the first model, or by the other
- * model, which is then the first. */
-static const char *other_match(sgc__parser *ps, const char *p, uint64_t longest)
+/* The series of the line at p by any label of any model, which is then the first. */
+static SGC_APART const char *any_match(sgc__parser *ps, const char *p, uint64_t longest)
 {
-    sgc__model *model = &ps->models[ps->first];
-    const char *series_end = model->usable ? any_match(model, p, ps->end, longest) : NULL;
+    sgc_str name = {p, (size_t)(sgc__scan_name(p, ps->end) - p)};
 
-    if (series_end)
-        return series_end;
-    model = &ps->models[!ps->first];
-    if (!model->usable)
+    if (!name.len || name.len > ps->options.limits.name_length)
         return NULL;
-    if (model->expected < model->sample.n_labels)
-        series_end = expected_match(model, p, ps->end, longest);
-    if (!series_end)
-        series_end = any_match(model, p, ps->end, longest);
-    if (!series_end)
-        return NULL;
-    ps->first = !ps->first;
-    model->sample.changed = SGC__CHANGED_ALL; /* the sample before is of the other kind */
-    family_review(ps, model);
-    return model->usable ? series_end : NULL;
+    for (int i = 0; i < SGC__MODELS; i++) {
+        sgc__model *model = ps->order[i];
+        const char *series_end =
+            model->usable ? labels_match(model, p, p + name.len, ps->end, longest) : NULL;
+        if (!series_end)
+            continue;
+        to_front(ps, i);
+        model->usable = sample_renew(ps, &model->sample, name, i == 0);
+        return model->usable ? series_end : NULL;
+    }
+    return NULL;
 }
 
 /* What follows the series, where it is more than a space, a short number and a newline. */
-static const char *any_rest_read(sgc__reader *r, sgc__model *model, const char *series_end)
+static SGC_APART const char *any_rest_read(sgc__reader *r, sgc__model *model, const char *series_end)
 {
     sgc__sample *s = &model->sample;
     const char *next = sgc__rest_read(r, series_end, s);
@@ -215,29 +256,25 @@ const char *sgc__repeats_read(sgc__reader *r, const char *p)
     const char *end = ps->end;
     uint64_t longest = ps->options.limits.label_value_length;
 
-    while (p && p < ps->pause) {
-        sgc__model *model = &ps->models[ps->first];
+    do {
+        sgc__model *model = ps->order[0];
         sgc__sample *s = &model->sample;
         const char *series_end = NULL, *next;
 
-        if (SGC_LIKELY(model->usable && model->expected < s->n_labels))
+        if (SGC_LIKELY(model->usable && model->expected < s->n_labels && !ps->retold && !ps->apart))
             series_end = expected_match(model, p, end, longest);
         if (SGC_UNLIKELY(!series_end)) {
-            series_end = other_match(ps, p, longest);
+            series_end = any_match(ps, p, longest);
             if (!series_end)
-                break;
-            model = &ps->models[ps->first];
+                return p;
+            model = ps->order[0];
             s = &model->sample;
         }
-        s->labels_text = p + (s->labels_text - s->line);
-        s->line = s->name.ptr = p;
         s->value_text = series_end + 1;
-        next = r->short_numbers && series_end < end && *series_end == ' '
-                   ? sgc__short_value(series_end + 1, end, &s->value)
-                   : NULL;
+        next = sgc__short_rest(r, series_end, &s->value);
         p = SGC_LIKELY(next != NULL) ? sgc__sample_emit(r, next, s) : any_rest_read(r, model, series_end);
         if (ps->scratch.used)
             sgc__arena_reset(&ps->scratch);
-    }
+    } while (p && p < ps->pause);
     return p;
 }

@@ -461,12 +461,19 @@ bool sgc__strict_passes(sgc__reader *r, const sgc__sample *s)
 
 const char *sgc__rest_read(sgc__reader *r, const char *p, sgc__sample *s)
 {
+    const char *next = sgc__short_rest(r, p, &s->value);
+
+    if (next) {
+        s->value_text = p + 1;
+        s->timestamp = NAN;
+        return next;
+    }
     s->value_text = p = sgc__gap_read(r, p, "expected a space before the value");
     p = p ? value_read(r, p, &s->value) : NULL;
     return p ? tail_read(r, p, s) : NULL;
 }
 
-/* One sample line and those that repeat it. */
+/* One sample line that repeats none. */
 static const char *sample_read(sgc__reader *r, const char *p)
 {
     const char *end = r->ps->end, *series_end;
@@ -475,8 +482,10 @@ static const char *sample_read(sgc__reader *r, const char *p)
     s.line = p;
     s.name = (sgc_str){NULL, 0};
     s.n_labels = 0;
-    s.shape = 0;
+    s.layout = 0;
+    s.text = NULL;
     s.changed = SGC__CHANGED_ALL;
+    s.renamed = true;
     s.odd = s.exemplar = false;
     if (*p == '"')
         return sgc__fail_at(r, "a quoted name belongs inside braces", p);
@@ -504,8 +513,8 @@ static const char *sample_read(sgc__reader *r, const char *p)
     if (!sgc__name_keep(r->ps, &s.name) || !sgc__family_resolve(r->ps, &s))
         return sgc__reader_no_memory(r);
     sgc__model_set(r->ps, &s, series_end);
-    p = sgc__sample_emit(r, p, &s);
-    return p ? sgc__repeats_read(r, p) : NULL;
+    r->ps->apart = r->ps->retold = false;
+    return sgc__sample_emit(r, p, &s);
 }
 
 const char *sgc__sample_read(sgc__reader *r, const char *p)
@@ -513,8 +522,10 @@ const char *sgc__sample_read(sgc__reader *r, const char *p)
     sgc__parser *ps = r->ps;
     const char *next = ps->take_known ? ps->take_known(ps->self, ps, p) : p;
 
-    if (next == p)
-        return sample_read(r, p);
-    ps->models[0].usable = ps->models[1].usable = false; /* they are not the line before */
-    return next ? next : sgc__reader_no_memory(r);
+    if (next != p) {
+        ps->apart = true;
+        return next ? next : sgc__reader_no_memory(r);
+    }
+    next = sgc__repeats_read(r, p);
+    return next == p ? sample_read(r, p) : next;
 }

@@ -96,6 +96,69 @@ static inline const char *sgc__plain_end(const char *p, const char *end)
     return p;
 }
 
+static inline bool sgc__is_name_byte(char c)
+{
+    return (unsigned char)((c | 0x20) - 'a') < 26 || (unsigned char)(c - '0') <= ':' - '0' || c == '_';
+}
+
+/* The first byte from p on that no metric name has ([a-zA-Z0-9_:]), or `end`. */
+static inline const char *sgc__name_end(const char *p, const char *end)
+{
+#if defined(SGC__SSE2)
+    for (; end - p >= 16; p += 16) {
+        __m128i x = _mm_loadu_si128((const __m128i *)p);
+        /* moved so that the range that is asked for lies at the lowest signed numbers */
+        __m128i letter =
+            _mm_add_epi8(_mm_or_si128(x, _mm_set1_epi8(0x20)), _mm_set1_epi8((char)(-128 - 'a')));
+        __m128i digit = _mm_add_epi8(x, _mm_set1_epi8((char)(-128 - '0')));
+        __m128i in = _mm_or_si128(_mm_cmpeq_epi8(x, _mm_set1_epi8('_')),
+                                  _mm_or_si128(_mm_cmplt_epi8(letter, _mm_set1_epi8(-128 + 26)),
+                                               _mm_cmplt_epi8(digit, _mm_set1_epi8(-128 + 11))));
+        unsigned out = 0xffffu ^ (unsigned)_mm_movemask_epi8(in);
+        if (out)
+            return p + __builtin_ctz(out);
+    }
+#elif defined(SGC__NEON)
+    for (; end - p >= 16; p += 16) {
+        uint8x16_t x = vld1q_u8((const uint8_t *)p);
+        uint8x16_t letter = vsubq_u8(vorrq_u8(x, vdupq_n_u8(0x20)), vdupq_n_u8('a'));
+        uint8x16_t digit = vsubq_u8(x, vdupq_n_u8('0'));
+        uint8x16_t in = vorrq_u8(vceqq_u8(x, vdupq_n_u8('_')),
+                                 vorrq_u8(vcltq_u8(letter, vdupq_n_u8(26)), vcltq_u8(digit, vdupq_n_u8(11))));
+        uint64_t out = ~sgc__neon_mask(in);
+        if (out)
+            return p + (__builtin_ctzll(out) >> 2);
+    }
+#endif
+    while (p < end && sgc__is_name_byte(*p))
+        p++;
+    return p;
+}
+
+/* The first byte from p on that is a newline or not ASCII, or `end`. */
+static inline const char *sgc__ascii_line_end(const char *p, const char *end)
+{
+#if defined(SGC__SSE2)
+    for (; end - p >= 16; p += 16) {
+        __m128i x = _mm_loadu_si128((const __m128i *)p);
+        unsigned found = (unsigned)_mm_movemask_epi8(_mm_or_si128(x, _mm_cmpeq_epi8(x, _mm_set1_epi8('\n'))));
+        if (found)
+            return p + __builtin_ctz(found);
+    }
+#elif defined(SGC__NEON)
+    for (; end - p >= 16; p += 16) {
+        uint8x16_t x = vld1q_u8((const uint8_t *)p);
+        uint64_t found =
+            sgc__neon_mask(vorrq_u8(vceqq_u8(x, vdupq_n_u8('\n')), vcgeq_u8(x, vdupq_n_u8(0x80))));
+        if (found)
+            return p + (__builtin_ctzll(found) >> 2);
+    }
+#endif
+    while (p < end && *p != '\n' && (unsigned char)*p < 0x80)
+        p++;
+    return p;
+}
+
 /* The first byte from p on that is not ASCII, or `end`. */
 static inline const char *sgc__ascii_end(const char *p, const char *end)
 {

@@ -38,9 +38,9 @@ static void file(sgc__index *index, sgc__index_slot entry)
 /* Doubles the table and files every entry again. */
 static bool grow(sgc__index *index)
 {
-    sgc__index wide = {.n_slots = index->n_slots ? index->n_slots * 2 : 32,
+    sgc__index wide = {.n_slots = index->n_slots ? index->n_slots * 2 : 128,
                        .n = index->n,
-                       .shift = index->n_slots ? index->shift - 1 : 32 - 5};
+                       .shift = index->n_slots ? index->shift - 1 : 32 - 7};
 
     wide.slots = wide.n_slots <= INT32_MAX ? sgc__alloc(wide.n_slots, sizeof *wide.slots) : NULL;
     if (!wide.slots)

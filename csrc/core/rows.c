@@ -1,0 +1,100 @@
+/*
+ * rows.c - the rows that a fold gathers numbers in, found by their keys. Most
+ * tables have one row, or few: those are looked at one by one, and only where
+ * there are more an index is made.
+ */
+#include "fold.h"
+
+enum {
+    FEW_ROWS = 8,
+    MANY_SLOTS = 1 << 15, /* more are not expected to stay in the caches */
+};
+
+sgc_str sgc__row_key(const void *owner, size_t i)
+{
+    const table *t = owner;
+
+    return *(const sgc_str *)((const char *)t->list + i * t->size);
+}
+
+size_t sgc__row_push(sgc__arena *arena, table *t, sgc_str key)
+{
+    char *row;
+
+    if (t->n == t->room) {
+        size_t room = sgc__grow(t->room, FEW_ROWS / 2);
+        void *list = sgc__resize(t->list, room, t->size);
+        if (!list)
+            return SIZE_MAX;
+        t->list = list;
+        t->room = room;
+    }
+    if (arena)
+        key = sgc__arena_copy(arena, key);
+    if (!key.ptr)
+        return SIZE_MAX;
+    row = (char *)t->list + t->n * t->size;
+    memset(row, 0, t->size);
+    memcpy(row, &key, sizeof key);
+    return t->n++;
+}
+
+/* Finds the row, with the hash of the key where the table has an index. */
+static size_t row_find(const table *t, sgc_str key, uint32_t *hash)
+{
+    if (t->index.n)
+        return sgc__index_find(&t->index, key, hash, sgc__row_key, t);
+    for (size_t i = 0; i < t->n; i++)
+        if (sgc__eq(sgc__row_key(t, i), key))
+            return i;
+    return SIZE_MAX;
+}
+
+/* Files the last row of the table, and all before it where they are no longer few. */
+static bool row_file(table *t, uint32_t hash)
+{
+    if (t->index.n)
+        return sgc__index_add(&t->index, hash);
+    if (t->n <= FEW_ROWS)
+        return true;
+    for (size_t i = 0; i < t->n; i++) {
+        if (!sgc__index_add(&t->index, sgc__index_hash(sgc__row_key(t, i)))) {
+            sgc__index_clear(&t->index);
+            return false;
+        }
+    }
+    return true;
+}
+
+size_t sgc__row_take(sgc__arena *arena, table *t, sgc_str key, bool *fresh)
+{
+    uint32_t hash = 0;
+    size_t found = row_find(t, key, &hash);
+
+    *fresh = found == SIZE_MAX;
+    if (!*fresh)
+        return found;
+    found = sgc__row_push(arena, t, key);
+    if (found == SIZE_MAX || row_file(t, hash))
+        return found;
+    t->n--; /* the index never tells of a row that is not there */
+    return SIZE_MAX;
+}
+
+void sgc__row_expect(const table *t, sgc_str key)
+{
+    if (t->index.n_slots > MANY_SLOTS)
+        sgc__index_expect(&t->index, key);
+}
+
+void sgc__table_clear(table *t)
+{
+    t->n = 0;
+    sgc__index_clear(&t->index);
+}
+
+void sgc__table_free(table *t)
+{
+    sgc__release(t->list);
+    sgc__index_free(&t->index);
+}
