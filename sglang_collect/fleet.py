@@ -219,6 +219,7 @@ class Fleet:
             ValueError: an option is out of range, or its name is taken.
             TargetRefused: its URL cannot be scraped.
             TLSError: a certificate file cannot be used.
+            TypeError: it is no ``Target``, or one of its options is none.
         """
         if not isinstance(target, Target):
             raise TypeError(f"expected a Target, not {type(target).__name__}")
