@@ -47,6 +47,13 @@ TWINS = {
         "if (!http && !sgc_guard_allows_address(",
         "scrape",
     ),
+    "first-round": Twin(
+        "a good address of a name is connected to before its other ones are judged",
+        "http.c",
+        "http->showing = http->guard && !http->endpoint->numeric && !http->shown;",
+        "http->showing = http->guard && http->shown && !http->shown;",
+        "scrape",
+    ),
     "known": Twin(
         "a line that is known from another page means the same in every family",
         "steady.c",

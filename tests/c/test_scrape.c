@@ -829,18 +829,15 @@ static void many_threads_submit_and_cancel_while_one_drives(void)
     submit_from_threads(2000, 1); /* often cancelled before the driver has seen them */
 }
 
-static sgc_result *scrape_guarded(const char *entry, const char *host)
+static sgc_result *scrape_by(const sgc_str *entries, size_t n, const char *host, uint16_t port)
 {
     sgc_scraper_options options;
     sgc_scraper *scraper;
-    char text[100], url[200];
-    sgc_str entries = {text, 0};
+    char url[200];
 
-    snprintf(text, sizeof text, entry, server.port);
-    snprintf(url, sizeof url, "http://%s:%u/page", host, server.port);
-    entries.len = strlen(text);
+    snprintf(url, sizeof url, "http://%s:%u/page", host, port);
     sgc_scraper_options_init(&options);
-    CHECK(sgc_guard_new(&entries, 1, &options.guard, NULL) == SGC_OK);
+    CHECK(sgc_guard_new(entries, n, &options.guard, NULL) == SGC_OK);
     CHECK(sgc_scraper_new(&options, &scraper, NULL) == SGC_OK);
     sgc_guard_free(options.guard); /* the scraper keeps it */
     sgc_endpoint *endpoint = endpoint_at(url, 5, 0);
@@ -853,6 +850,27 @@ static sgc_result *scrape_guarded(const char *entry, const char *host)
     sgc_endpoint_free(endpoint);
     sgc_scraper_free(scraper);
     return result;
+}
+
+static sgc_result *scrape_guarded(const char *entry, const char *host)
+{
+    char text[100];
+
+    snprintf(text, sizeof text, entry, server.port);
+    return scrape_by(&(sgc_str){text, strlen(text)}, 1, host, server.port);
+}
+
+/* Connections that the server has taken, the last one of our own: those that were
+ * made before it came before it. */
+static int accepted_till_now(void)
+{
+    sgc_scraper *scraper = scraper_of(1);
+    int accepted;
+
+    CHECK(scrapes_well(scraper));
+    accepted = atomic_load(&server.accepted);
+    sgc_scraper_free(scraper);
+    return accepted;
 }
 
 static void the_guard_decides_before_a_packet_leaves(void)
@@ -878,15 +896,48 @@ static void the_guard_decides_before_a_packet_leaves(void)
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        int accepted = atomic_load(&server.accepted);
+        int accepted = accepted_till_now();
         sgc_result *result = scrape_guarded(rows[i].entry, rows[i].host);
         CHECK_MSG(result->failure.reason == rows[i].reason, "%s %s: %s", rows[i].entry, rows[i].host,
                   result->failure.what);
-        sleep_ms(rows[i].reason ? 5 : 0);
-        CHECK_MSG(atomic_load(&server.accepted) - accepted == (rows[i].reason == SGC_REASON_NONE), "%s",
+        CHECK_MSG(accepted_till_now() - accepted == 1 + (rows[i].reason == SGC_REASON_NONE), "%s",
                   rows[i].host);
         sgc_result_free(result);
     }
+}
+
+/* A listener at [::1], and its port; -1 where there is no IPv6. */
+static int listen_v6(uint16_t *port)
+{
+    struct sockaddr_in6 addr = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    socklen_t len = sizeof addr;
+    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+    if (fd < 0 || bind(fd, (struct sockaddr *)&addr, len) != 0 || listen(fd, 8) != 0 ||
+        getsockname(fd, (struct sockaddr *)&addr, &len) != 0) {
+        close(fd);
+        return -1;
+    }
+    *port = ntohs(addr.sin6_port);
+    return fd;
+}
+
+/* Which of the two is tried first is libcurl's affair: each is once the good one. */
+static void a_name_with_a_denied_address_is_refused_before_the_good_one_is_connected_to(void)
+{
+    uint16_t ports[2] = {server.port, 0};
+    int listener = listen_v6(&ports[1]);
+    const sgc_str good[] = {str("127.0.0.1:1-65535"), str("[::1]:1-65535")};
+
+    for (int i = 0; listener >= 0 && i < 2; i++) {
+        const sgc_str entries[] = {good[i], str("localhos*:1-65535")};
+        int accepted = accepted_till_now();
+        sgc_result *result = scrape_by(entries, 2, "localhost", ports[i]);
+        CHECK_MSG(result->failure.reason == SGC_REASON_ADDRESS_NOT_ALLOWED, "%s", result->failure.what);
+        CHECK(accepted_till_now() - accepted == 1 && accept(listener, NULL, NULL) < 0);
+        sgc_result_free(result);
+    }
+    close(listener);
 }
 
 static void names_wait_their_turn_to_be_looked_up(void)
@@ -1180,6 +1231,7 @@ int main(void)
     a_second_driver_is_refused_and_the_first_not_disturbed();
     many_threads_submit_and_cancel_while_one_drives();
     the_guard_decides_before_a_packet_leaves();
+    a_name_with_a_denied_address_is_refused_before_the_good_one_is_connected_to();
     names_wait_their_turn_to_be_looked_up();
     a_name_that_does_not_exist_is_told_so();
     a_request_carries_what_was_given_and_nothing_of_the_environment();
