@@ -41,6 +41,11 @@ def parse(
     one that is larger than allowed, TypeError, BufferError and ValueError for arguments.
     """
 
+def process() -> int:
+    """A number of this process that none has that it was forked from. Its id may be the same, in
+    a PID namespace of its own.
+    """
+
 def pick(fields: tuple[tuple[str, str | None, bool], ...], fold: Mapping[str, Any], /) -> dict[str, Any]:
     """A dict of many values of a fold, as the numbers that a model has.
 

@@ -6,7 +6,6 @@ of a target. What the drivers deliver, in their threads, becomes a ``ScrapeResul
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections import Counter
@@ -14,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from . import _core
 from ._result import Good, Outcome, ScrapeResult, outcome_of
 from .collector import _Driver, _reason, _Ticket
 from .options import Limits, make_endpoint
@@ -76,13 +76,13 @@ class Roster:
         self._members: dict[str, Member] = {}
         self._numbers = count()
         self._woken: weakref.WeakSet[Inbox] = weakref.WeakSet()
-        self._made_lock, self._pid = threading.Lock(), os.getpid()
+        self._made_lock, self._process = threading.Lock(), _core.process()
 
     @property
     def _lock(self) -> threading.Lock:
         """In a forked child another one: who held it is not there, nor are the scrapes under way."""
-        if self._pid != os.getpid():
-            self._made_lock, self._pid = threading.Lock(), os.getpid()
+        if self._process != _core.process():
+            self._made_lock, self._process = threading.Lock(), _core.process()
             for member in self._members.values():
                 member.flight = None
         return self._made_lock

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
 import weakref
@@ -271,7 +270,7 @@ class _Driver:
     def __init__(self, *, guard: _core.Guard | None = None, max_connections: int = 1000) -> None:
         self._guard = guard
         self._max_connections = max_connections
-        self._engines: dict[int, _Engine] = {}  # by process id
+        self._engines: dict[int, _Engine] = {}  # by process
         self.endpoint: Callable[..., _core.Endpoint] = lru_cache(_MAX_ENDPOINTS)(_prepare)
 
     def submit(self, endpoint: _core.Endpoint, whose: Any, deliver: _Deliver) -> _Ticket:
@@ -284,22 +283,22 @@ class _Driver:
 
     async def aclose(self) -> None:
         """Ends what is under way as ``"cancelled"`` and closes all connections; a later submit opens anew."""
-        engine = self._engines.pop(os.getpid(), None)
+        engine = self._engines.pop(_core.process(), None)
         if engine is not None:
             await engine.end()
 
     def close(self) -> None:
         """As ``aclose``, but blocks meanwhile."""
-        engine = self._engines.pop(os.getpid(), None)
+        engine = self._engines.pop(_core.process(), None)
         if engine is not None:
             engine.end_and_wait()
 
     def _engine(self) -> _Engine:
-        pid = os.getpid()
-        engine = self._engines.get(pid)
+        process = _core.process()
+        engine = self._engines.get(process)
         if engine is None:
             made = _Engine(self, self._engines, self._guard, self._max_connections)
-            engine = self._engines.setdefault(pid, made)
+            engine = self._engines.setdefault(process, made)
             if engine is not made:  # another thread was first
                 made.stop()
         return engine
@@ -334,7 +333,7 @@ class _Engine:
     def __init__(
         self, owner: _Driver, engines: dict[int, _Engine], guard: _core.Guard | None, max_connections: int
     ) -> None:
-        self._pid = os.getpid()
+        self._process = _core.process()
         self._engines = engines  # of the owner, who must not be kept alive
         self._scraper = _core.Scraper(guard=guard, max_connections=max_connections)
         self._lock = threading.Lock()
@@ -368,7 +367,7 @@ class _Engine:
         return [_Ticket(self, key) for key in keys]
 
     def cancel(self, id: int) -> None:
-        if self._pid == os.getpid():
+        if self._process == _core.process():
             with suppress(RuntimeError):  # closed: nothing is under way
                 self._scraper.cancel(id)
 
@@ -392,7 +391,7 @@ class _Engine:
 
         In a forked child it does nothing, since the thread is not there.
         """
-        if self._pid == os.getpid():
+        if self._process == _core.process():
             self._waiting.clear()
             self._signal()
             if threading.get_ident() != self._thread.ident:
@@ -480,8 +479,8 @@ class _Engine:
         """Ends everything with this error, and has the driver make a new engine for the next scrape."""
         try:
             with self._lock:
-                if self._engines.get(self._pid) is self:
-                    del self._engines[self._pid]
+                if self._engines.get(self._process) is self:
+                    del self._engines[self._process]
                 self._scraper.close()
                 is_news, self._ended = not self._ended, True
             if is_news:

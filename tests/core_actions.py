@@ -133,6 +133,7 @@ def fold_steadily() -> None:
             repr((dict(steady.fold(data)), steady, steady.hit))  # type: ignore[arg-type]
     with suppress(TypeError):
         Steady(None)  # type: ignore[arg-type]
+    assert _core.process() == _core.process() > 0
 
 
 def make_plans() -> None:

@@ -116,6 +116,7 @@ MORE: list[Call] = [
     (getitem, lambda: (parse(PAGE).families, "h")),
     (getitem, lambda: (parse(PAGE).families, "none")),
     *((getitem, lambda name=name: (PLAN.fold(PAGE), name)) for name in [*PLAN.names, "none"]),
+    (_core.process, tuple),
     (_core.pick, lambda: (FIELDS, PLAN.fold(PAGE))),
     (_core.pick, lambda: ((("x", "none", True),), PLAN.fold(PAGE))),
     (_core.pick, lambda: ([], PLAN.fold(PAGE))),

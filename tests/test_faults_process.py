@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,8 +22,8 @@ from sglang_collect._core import Endpoint, Extract, Plan, Scraper
 PAGE = "sglang:num_requests_running 4\n"
 
 
-def run(script: str, *arguments: str) -> str:
-    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(script), *arguments]
+def run(script: str, *arguments: str, before: Sequence[str] = ()) -> str:
+    command = [*before, sys.executable, "-W", "error", "-c", textwrap.dedent(script), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, (done.returncode, done.stderr)
     return done.stdout
@@ -92,6 +94,66 @@ def test_a_server_that_hangs_up_on_us_raises_no_sigpipe(tmp_path: Path) -> None:
         serving(answer(PAGE), tls=server_context(authority())) as untrusted,
     ):
         assert run(script, str(ca_file), tls.url, tls_once.url, plain.url, untrusted.url) == "alive\n"
+
+
+def its_own_ids() -> list[str]:
+    """The command that runs another one as number 1 of a PID namespace of its own."""
+    for flags in ("-pf", "-Urpf"):
+        command = ["unshare", flags]
+        with suppress(OSError, subprocess.CalledProcessError):
+            subprocess.run([*command, "true"], capture_output=True, check=True)
+            return command
+    pytest.skip("the system permits no PID namespace")
+
+
+@pytest.mark.parametrize("way", ["scraper", "collector", "fleet"])
+def test_a_child_with_the_id_of_its_parent_has_connections_of_its_own(way: str) -> None:
+    script = """
+        import asyncio, ctypes, os, sys, warnings
+        import sglang_collect as sc
+        from sglang_collect._core import Endpoint, Extract, Plan, Scraper
+        from sglang_collect.collector import _Driver
+
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads
+        way, url = sys.argv[1:]
+        plan = Plan(["sglang:"], {"n": Extract(["num_requests_running"])})
+        scraper, driver, fleet = Scraper(), _Driver(), sc.Fleet([], timeout=60).__enter__()
+
+        def with_a_scraper(url):
+            scraper.submit(Endpoint(url, timeout=60), plan)
+            [result] = scraper.wait()
+            return result.fold["n"]
+
+        async def collect(url):
+            async with sc.SGLangCollector(driver=driver, timeout=60) as collector:
+                return await collector.collect("x", url)
+
+        def with_a_collector(url):
+            return asyncio.run(collect(url)).system_metrics.num_requests_running
+
+        def with_a_fleet(url):
+            fleet.add(sc.Target(url, url))
+            [result] = fleet.scrape()
+            fleet.remove(url)
+            return result.snapshot.system_metrics.num_requests_running
+
+        ask = globals()[f"with_a_{way}"]
+        assert ask(f"{url}/1") == 1
+        assert ctypes.CDLL(None).unshare(0x20000000) == 0  # CLONE_NEWPID, for children
+        child = os.fork()
+        assert os.getpid() == 1
+        wrong = [n for n in (range(100, 200) if child else range(300, 400)) if ask(f"{url}/{n}") != n]
+        assert not wrong, wrong
+        if child:
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        os._exit(0)
+    """
+
+    def numbered(request: Request, connection: socket.socket) -> bytes:
+        return answer(f"sglang:num_requests_running {request.path.rpartition('/')[2]}\n")
+
+    with serving(numbered) as server:
+        run(script, way, server.url, before=its_own_ids())
 
 
 def test_ten_thousand_targets_share_a_hundred_connections_and_keep_their_order() -> None:

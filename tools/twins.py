@@ -134,8 +134,8 @@ TWINS = {
     "mixed-up": Twin(
         "after a fork both processes read from the same connections",
         "scrape.c",
-        "    if (known->pid == getpid())\n        return known;\n",
-        "    if (known->pid)\n        return known;\n",
+        "    if (known->process == sgc_process())\n        return known;\n",
+        "    if (known->process)\n        return known;\n",
         "scrape",
     ),
     "over-read": Twin(

@@ -97,6 +97,18 @@ static PyObject *core_parse(PyObject *module, PyObject *args, PyObject *kwargs)
     return core_page_new(state, &input, NULL, 0.0);
 }
 
+PyDoc_STRVAR(process_doc,
+             "process($module, /)\n--\n\n"
+             "A number of this process that none has that it was forked from. Its id may be the same, in\n"
+             "a PID namespace of its own.");
+
+static PyObject *process(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(sgc_process());
+}
+
 PyDoc_STRVAR(pick_doc,
              "pick($module, fields, fold, /)\n--\n\n"
              "A dict of many values of a fold, as the numbers that a model has.\n\n"
@@ -118,6 +130,7 @@ PyDoc_STRVAR(write_doc,
 static PyMethodDef module_methods[] = {
     {"write", (PyCFunction)(void (*)(void))core_write, METH_FASTCALL, write_doc},
     {"pick", (PyCFunction)(void (*)(void))core_pick, METH_FASTCALL, pick_doc},
+    {"process", process, METH_NOARGS, process_doc},
     {"parse", (PyCFunction)(void (*)(void))core_parse, METH_VARARGS | METH_KEYWORDS, parse_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -21,7 +21,6 @@
 #include <limits.h>
 #include <math.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { SLICE_MS = 100, RESULTS_MAX = 4096 };
 
@@ -29,7 +28,7 @@ typedef struct ScraperObject {
     PyObject ob_base;
     sgc_scraper *scraper; /* NULL once it is freed */
     PyObject *pending;    /* dict: id to (Endpoint, Plan or None), which keeps both alive */
-    pid_t pid;            /* the process that `pending` and `waiting` are about */
+    uint64_t process;     /* the one that `pending` and `waiting` are about */
     bool waiting;         /* a thread is inside wait() */
     bool woken;
     bool closed;
@@ -38,8 +37,8 @@ typedef struct ScraperObject {
 /* A fork leaves the waiting thread and what is pending behind in the parent. */
 static void adopt(ScraperObject *self)
 {
-    if (self->pid != getpid()) {
-        self->pid = getpid();
+    if (self->process != sgc_process()) {
+        self->process = sgc_process();
         self->waiting = false;
         PyDict_Clear(self->pending);
     }
@@ -88,7 +87,7 @@ static PyObject *scraper_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     if (!self)
         return NULL;
     self->closed = true; /* until there is something to close */
-    self->pid = getpid();
+    self->process = sgc_process();
     self->pending = PyDict_New();
     if (!self->pending) {
         Py_CLEAR(self);

@@ -9,8 +9,6 @@
 
 #include "hub.h"
 
-#include <unistd.h>
-
 typedef sgc__hub hub;
 
 static void list_free(sgc__link *list)
@@ -59,7 +57,7 @@ hub *sgc__hub_new(const sgc_scraper_options *options)
         sgc__release(made);
         return NULL;
     }
-    made->pid = getpid();
+    made->process = sgc_process();
     made->max_connections = options->max_connections;
     made->guard = options->guard;
     atomic_init(&made->driven, false);

@@ -10,7 +10,7 @@
 #include <pthread.h>
 
 typedef struct sgc__hub {
-    pid_t pid;
+    uint64_t process;      /* the one it belongs to */
     struct sgc__hub *next; /* among the forsaken */
     size_t max_connections;
     const sgc_guard *guard;

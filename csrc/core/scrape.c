@@ -8,8 +8,6 @@
 #include "hub.h"
 #include "pool.h"
 
-#include <unistd.h>
-
 enum { MILLISECOND = SGC__SECOND / 1000, MOST = 1000000 };
 
 /* How long finished scrapes are read before transfers and deadlines get a turn. */
@@ -41,7 +39,7 @@ static hub *hub_known(sgc_scraper *scraper)
 {
     hub *known = atomic_load(&scraper->hub);
 
-    return known->pid == getpid() ? known : NULL;
+    return known->process == sgc_process() ? known : NULL;
 }
 
 /* ... which is then made. NULL: no memory. Of threads that do this at once in a
@@ -51,7 +49,7 @@ static hub *hub_of(sgc_scraper *scraper)
     hub *known = atomic_load(&scraper->hub);
     hub *made;
 
-    if (known->pid == getpid())
+    if (known->process == sgc_process())
         return known;
     made = sgc__hub_new(&scraper->options);
     if (!made)

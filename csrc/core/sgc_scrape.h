@@ -21,6 +21,10 @@ extern "C" {
 /* The libcurl that is linked: "7.88.1". */
 const char *sgc_curl_version(void);
 
+/* A number of this process that none has that it was forked from, once one of
+ * them has asked for its own. Any thread. */
+uint64_t sgc_process(void);
+
 /* -------------------------------------------------------------- failures */
 
 /* The kind of a failure decides which exception a caller sees. */
