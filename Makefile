@@ -150,6 +150,7 @@ deep: setup ## long runs: scrapes by the million, and what must hold meanwhile
 	@SGLANG_COLLECT_EVERY_PREFIX=1 $(PY) -m pytest tests/test_truncation.py tests/test_faults_page.py
 	@$(PY) tools/mutate.py guard guard
 	@tools/oldest_packages.sh
+	@tools/every_python.sh
 
 bench: setup .venv/.rivals ## measurements; never part of a check
 	@for script in benchmarks/*.py; do echo "$$script"; $(PY) $$script; done

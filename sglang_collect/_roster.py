@@ -178,7 +178,7 @@ class Roster:
     def _arrived(self, batch: list[tuple[Any, Any]]) -> None:
         """In a driver's thread: all transfers of a flight are of one driver.
 
-        It may be called again, where it had no memory, and nobody gets a result twice.
+        It may be called again, where it had no memory: then inboxes may get a result twice.
         """
         landing: list[tuple[_Flight, Outcome]] = []
         landed: list[_Flight] = []

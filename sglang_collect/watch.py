@@ -34,7 +34,10 @@ _Post = tuple["Member", "ScrapeResult"]
 
 
 class Inbox:
-    """Results on their way from the drivers' threads to one thread or task that waits for them."""
+    """Results on their way from the drivers' threads to one thread or task that waits for them.
+
+    Where memory is short one may come twice: who waits must bear that.
+    """
 
     def __init__(self) -> None:
         self._posts: SimpleQueue[list[_Post]] = SimpleQueue()
@@ -93,8 +96,9 @@ class Sweep:
             roster.begin(members[first : first + _BEGUN_AT_ONCE], inbox)
 
     def take(self, posts: list[_Post]) -> None:
-        self._results.update(posts)
-        self.missing -= len(posts)
+        for member, result in posts:
+            self.missing -= self._results[member] is None
+            self._results[member] = result
 
     def results(self) -> list[ScrapeResult]:
         """All of them, in the order of members."""
@@ -115,7 +119,7 @@ class Watch(AsyncIterator["list[ScrapeResult]"], Iterator["list[ScrapeResult]"])
         self._began = time.monotonic()
         self._inbox = Inbox()
         self._version = -1  # of the fleet's members that it knows
-        self._known: set[Member] = set()
+        self._known: dict[Member, ScrapeResult | None] = {}  # with the last result of each
         self._due: list[tuple[float, int, Member]] = []  # a heap; a member under way is not in it
         self._rests_until = 0.0
         self._closed = False
@@ -181,7 +185,7 @@ class Watch(AsyncIterator["list[ScrapeResult]"], Iterator["list[ScrapeResult]"])
         for member in members:
             if member not in self._known:
                 self._push(member, now + _phase(member) * min(self._interval, _FIRST))
-        self._known = set(members)
+        self._known = {member: self._known.get(member) for member in members}
 
     def _push(self, member: Member, due: float) -> None:
         heapq.heappush(self._due, (due, member.number, member))
@@ -195,8 +199,10 @@ class Watch(AsyncIterator["list[ScrapeResult]"], Iterator["list[ScrapeResult]"])
         now = time.monotonic()
         batch = []
         for member, result in posts:
-            if not member.gone and not self._roster.closed:
+            is_news = self._known.get(member) is not result
+            if is_news and not member.gone and not self._roster.closed:
                 self._push(member, self._next(member, result, now))
+                self._known[member] = result
                 batch.append(result)
         if batch:
             self._rests_until = now + _TICK

@@ -43,8 +43,17 @@ def run(tests: Sequence[str], folder: Path) -> dict[str, tuple[str, str]]:
         return dict.fromkeys(tests, ("skipped", "the system permits no network namespace"))
     report = folder / "report.xml"
     done = subprocess.run(
-        [*command, sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *tests],
-        cwd=ROOT,
+        [
+            *command,
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-c",
+            ROOT / "pyproject.toml",
+            f"--junitxml={report}",
+        ]
+        + [f"{ROOT}/{test}" for test in tests],
         env={**os.environ, INSIDE: "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

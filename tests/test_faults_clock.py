@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,11 +35,12 @@ def shift(clock, seconds):
 
 
 def run(clock: Path, script: str, *arguments: str) -> None:
-    """Runs a script under the clock; sanitizers, which bring clocks of their own, are left out."""
+    """Runs a script under the clock. Sanitizers bring clocks of their own: without them it is the checkout's."""
+    sanitized = "LD_PRELOAD" in os.environ
     subprocess.run(
         [sys.executable, "-c", BEGIN + script, str(clock), *arguments],
-        env={"LD_PRELOAD": str(clock), "PYTHONPATH": str(TESTS.parent)},
-        cwd=TESTS.parent,
+        env={"LD_PRELOAD": str(clock), **({"PYTHONPATH": str(TESTS.parent)} if sanitized else {})},
+        cwd=TESTS.parent if sanitized else None,
         check=True,
         timeout=280,
     )

@@ -34,6 +34,7 @@ from stopwatch import Stopwatch
 
 import sglang_collect as sc
 from sglang_collect import _core
+from sglang_collect.watch import Inbox
 
 _others: set[threading.Thread] = set()
 
@@ -453,6 +454,27 @@ def test_a_result_is_no_pickle(server: Server) -> None:
 
 
 # ------------------------------------------------------------------ processes
+
+
+def test_a_result_that_comes_twice_counts_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it may where memory is short for a while."""
+    put = Inbox.put
+
+    def put_twice(inbox: Inbox, posts: list[Any]) -> None:
+        put(inbox, posts)
+        put(inbox, posts)
+
+    monkeypatch.setattr(Inbox, "put", put_twice)
+    members = [sc.Target(f"i{n}", f"{server.url}/{n}") for n in range(3)]
+    with sc.Fleet(members, timeout=60) as fleet:
+        for _ in range(10):
+            assert [result.target for result in fleet.scrape()] == members
+        watched: list[sc.ScrapeResult] = []
+        for batch in fleet.watch(interval=0.05):
+            watched += batch
+            if len(watched) > 15:
+                break
+        assert len({id(result) for result in watched}) == len(watched)
 
 
 def test_a_forked_child_goes_on_with_connections_of_its_own(server: Server, silent: Server) -> None:

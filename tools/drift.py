@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from sglang_collect.catalog import Form, LabelSet, Metric, release_key
 from sglang_collect.catalog.sglang import METRICS, NEWEST

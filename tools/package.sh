@@ -17,26 +17,6 @@ quiet=(--quiet --disable-pip-version-check)
 few="test_ca_bundle test_core_page test_models test_sglang_collector test_typing"
 chosen=()
 
-usable() {
-    "$1" -c '
-import ensurepip, os, sys, sysconfig, venv
-sys.exit(not (3, 10) <= sys.version_info < (3, 15) or sys.implementation.name != "cpython"
-         or not os.path.exists(sysconfig.get_path("include") + "/Python.h"))
-' 2>/dev/null
-}
-
-# One interpreter of each version.
-pythons() {
-    local python version seen=" "
-    for python in ${PYTHONS:-"$tools/python" python3.{10..14} ~/.pyenv/versions/3.*/bin/python /usr/bin/python3}; do
-        usable "$python" || continue
-        version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-        case $seen in *" $version "*) continue ;; esac
-        seen+="$version "
-        echo "$python"
-    done
-}
-
 # Of this checkout nothing but the sdist is there, and of .venv nothing at all.
 wheel() {
     local python=$1 to=$2
@@ -86,7 +66,7 @@ found=("$tools/python")
 if [ "$scope" = all ]; then
     tools/build_libcurl.sh build/libcurl
     export CURL_CONFIG=$root/build/libcurl/bin/curl-config
-    mapfile -t found < <(pythons)
+    mapfile -t found < <(tools/pythons.sh)
     few=
 fi
 for name in ${TESTS:-$few}; do chosen+=("$root/tests/$name.py"); done
