@@ -35,7 +35,7 @@ def shift(clock, seconds):
 
 
 def run(clock: Path, script: str, *arguments: str) -> None:
-    """Runs a script under the clock. Sanitizers bring clocks of their own: without them it is the checkout's."""
+    """Runs a script under the clock. Sanitizers bring clocks of their own: the checkout has none."""
     sanitized = "LD_PRELOAD" in os.environ
     subprocess.run(
         [sys.executable, "-c", BEGIN + script, str(clock), *arguments],
