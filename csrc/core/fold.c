@@ -9,12 +9,10 @@
 
 /* ----------------------------------------------------------------- values */
 
-bool sgc__feed_note(folder *f, const gather *g, size_t row, int64_t part)
+bool sgc__feed_log(folder *f, const gather *g, size_t row, int64_t part)
 {
     feed_log *log = f->log;
 
-    if (!log)
-        return true;
     if (log->n == log->room) {
         size_t room = sgc__grow(log->room, 64);
         feed *list = sgc__resize(log->list, room, sizeof *list);
@@ -62,17 +60,6 @@ void sgc__entry_add(entry *e, double value)
     e->n++;
 }
 
-/* The entry of the answer that the sample goes into; SIZE_MAX: no memory. */
-static size_t entry_feed(folder *f, gather *g, sgc_str by, double value)
-{
-    bool fresh;
-    size_t i = sgc__row_take(&f->scratch, &g->entries, by, &fresh);
-
-    if (i != SIZE_MAX)
-        sgc__entry_add((entry *)g->entries.list + i, value);
-    return i;
-}
-
 bool sgc__measure_feed(folder *f, gather *g, size_t row, const double *lowest, double value)
 {
     measure *m = (measure *)g->series.list + row;
@@ -98,18 +85,32 @@ static bool value_feed(folder *f, gather *g, const rule *r, const sgc_extract *x
            sgc__measure_feed(f, g, g->last, lowest, s->value);
 }
 
-static bool value_take(folder *f, gather *g, rule *r, const sgc_extract *x, const sgc__sample *s)
+/* The row or entry that the sample goes into; SIZE_MAX: no memory. */
+static size_t value_row(folder *f, gather *g, const rule *r, row_key *k, const sgc_extract *x,
+                        const sgc__sample *s)
 {
-    table *t = x->n_without ? &g->series : &g->entries;
-    sgc_str key = sgc__rule_key(f, r, x, s);
-    bool fresh = false;
-    measure *m;
+    sgc_str by = sgc__rule_by(f, r, s), key;
+    bool fresh;
+    size_t row;
 
-    g->last = key.ptr ? sgc__rule_row(f, r, t, key, &fresh) : SIZE_MAX;
+    if (!by.ptr)
+        return SIZE_MAX;
+    if (!x->n_without)
+        return sgc__row_take(&g->entries, by, false, &fresh);
+    key = sgc__row_key_of(f, k, s);
+    row = key.ptr ? sgc__row_of_key(k, &g->series, key, &fresh) : SIZE_MAX;
+    if (row == SIZE_MAX || !fresh)
+        return row;
+    by = sgc__arena_copy(&f->scratch, by);
+    ((measure *)g->series.list + row)->by = by;
+    return by.ptr ? row : SIZE_MAX;
+}
+
+static bool value_take(folder *f, gather *g, const rule *r, row_key *k, const sgc_extract *x,
+                       const sgc__sample *s)
+{
+    g->last = value_row(f, g, r, k, x, s);
     if (g->last == SIZE_MAX)
-        return false;
-    m = x->n_without && fresh ? (measure *)t->list + g->last : NULL;
-    if (m && !(m->by = sgc__arena_copy(&f->scratch, sgc__rule_by(f, r, s))).ptr)
         return false;
     g->last_at = f->n_samples;
     return value_feed(f, g, r, x, s);
@@ -215,7 +216,8 @@ static bool row_has_key(const gather *g, size_t row, sgc_str key)
     return row < g->series.n && sgc__eq(sgc__row_key(&g->series, row), key);
 }
 
-static bool histogram_take(folder *f, gather *g, rule *r, const sgc_extract *x, const sgc__sample *s)
+static bool histogram_take(folder *f, gather *g, const rule *r, row_key *k, const sgc_extract *x,
+                           const sgc__sample *s)
 {
     size_t next = g->last + 1 < g->series.n ? g->last + 1 : 0;
     bool fresh = false;
@@ -223,13 +225,13 @@ static bool histogram_take(folder *f, gather *g, rule *r, const sgc_extract *x, 
 
     if (g->part == SGC__PART_NONE)
         return true; /* a summary's quantile: no one can combine those */
-    key = sgc__rule_key(f, r, x, s);
+    key = sgc__row_key_of(f, k, s);
     if (!key.ptr)
         return false;
     if (row_has_key(g, next, key)) /* sums, buckets and counts have the series in one order */
         g->last = next;
     else if (!row_has_key(g, g->last, key)) /* else its count behind its buckets */
-        g->last = sgc__rule_row(f, r, &g->series, key, &fresh);
+        g->last = sgc__row_of_key(k, &g->series, key, &fresh);
     if (g->last == SIZE_MAX || (fresh && !histogram_start(f, (histogram *)g->series.list + g->last, r, x, s)))
         return false;
     g->last_at = f->n_samples;
@@ -313,42 +315,57 @@ static bool entry_has_key(const gather *g, size_t at, sgc_str key)
     return at < g->entries.n && sgc__short_eq(((const entry *)g->entries.list)[at].key, key);
 }
 
-/* Counts the sample under its value of a label; g->last is its entry, or
- * SIZE_MAX where it has none. False: no memory. */
-static bool label_take(folder *f, gather *g, const sgc_extract *x, const sgc__sample *s, uint32_t place)
+/* The entry of a label's value, which most likely is that at `last` or the one behind,
+ * since values come in the same order again. SIZE_MAX: no memory. */
+static size_t label_entry(gather *g, size_t last, sgc_str value)
 {
-    size_t last = g->last, next;
-    bool failed = false;
+    size_t next = last + 1 < g->entries.n ? last + 1 : 0;
+    bool fresh;
+
+    if (entry_has_key(g, last, value))
+        return last;
+    if (entry_has_key(g, next, value))
+        return next;
+    return sgc__row_take(&g->entries, value, false, &fresh);
+}
+
+/* Counts the sample under its value of a label, or the same as before; g->last is its
+ * entry, or SIZE_MAX where it has none. False: no memory. */
+static bool label_take(folder *f, uint32_t extract, const sgc__sample *s, uint32_t place, bool same)
+{
+    const sgc_extract *x = &f->plan->extracts[extract];
+    gather *g = &f->gathers[extract];
+    size_t last = g->last;
     sgc_label label;
     sgc_str value;
 
-    g->last = SIZE_MAX;
-    if (x->n_where && !sgc__sample_passes(f, s, x, &failed))
-        return !failed;
-    if (place == UINT32_MAX)
-        return true;
-    label = sgc__label_at(s, place);
-    value = sgc__plain_value(f, &label);
-    if (!value.len)
-        return value.ptr != NULL;
-    next = last + 1 < g->entries.n ? last + 1 : 0; /* values come in the same order again */
-    if (entry_has_key(g, last, value))
-        g->last = last;
-    else if (entry_has_key(g, next, value))
-        g->last = next;
+    if (!same) {
+        g->last = SIZE_MAX;
+        if (x->n_where && !sgc__rule_apply(f, extract, s))
+            return false;
+        if (place == UINT32_MAX || (x->n_where && !f->rules[f->plan->asks[extract].rule].passes))
+            return true;
+        label = sgc__label_at(s, place);
+        value = sgc__plain_value(f, &label);
+        if (!value.len)
+            return value.ptr != NULL;
+        g->last = label_entry(g, last, value);
+        if (g->last == SIZE_MAX)
+            return false;
+    }
     if (g->last == SIZE_MAX)
-        g->last = entry_feed(f, g, value, 1);
-    else
-        sgc__entry_add((entry *)g->entries.list + g->last, 1);
-    return g->last != SIZE_MAX && sgc__feed_note(f, g, g->last, SGC__PART_LABEL);
+        return true;
+    sgc__entry_add((entry *)g->entries.list + g->last, 1);
+    return sgc__feed_note(f, g, g->last, SGC__PART_LABEL);
 }
 
 /* `next`: the sample before was shown, or counted as alike. */
 static bool labels_take(folder *f, const sgc__sample *s, bool next)
 {
+    uint64_t changed = next ? s->changed : SGC__CHANGED_ALL;
     const watch *w;
 
-    if (next && s->changed != SGC__CHANGED_ALL && !(s->changed & f->watched)) {
+    if (changed != SGC__CHANGED_ALL && !(changed & f->watched)) {
         f->run++;
         return true;
     }
@@ -358,9 +375,10 @@ static bool labels_take(folder *f, const sgc__sample *s, bool next)
     f->watched = w->labels;
     for (size_t i = 0; i < f->plan->n_label_extracts; i++) {
         uint32_t at = f->plan->label_extracts[i];
-        const sgc_extract *x = &f->plan->extracts[at];
-        if (!label_take(f, &f->gathers[at], x, s,
-                        i < SGC__MOST_WATCHED ? w->places[i] : sgc__label_find(s, x->by)))
+        uint32_t place = i < SGC__MOST_WATCHED ? w->places[i] : sgc__label_find(s, f->plan->extracts[at].by);
+        bool same = changed != SGC__CHANGED_ALL && !f->plan->extracts[at].n_where &&
+                    !(changed & sgc__place_bit(place));
+        if (!label_take(f, at, s, place, same))
             return false;
     }
     return true;
@@ -408,8 +426,10 @@ bool sgc__rank_admits(folder *f, gather *g, uint32_t rank)
 static bool want_take(folder *f, const sgc__want *want, const sgc__sample *s, sgc_str family)
 {
     const sgc_extract *x = &f->plan->extracts[want->extract];
+    sgc__ask ask = f->plan->asks[want->extract];
     gather *g = &f->gathers[want->extract];
-    rule *r = &f->rules[f->plan->rules[want->extract]];
+    const rule *r = &f->rules[ask.rule];
+    row_key *k = &f->keys[ask.key];
     bool histogram = x->kind == SGC_KIND_HISTOGRAM;
 
     if (!sgc__rank_admits(f, g, want->rank))
@@ -421,11 +441,11 @@ static bool want_take(folder *f, const sgc__want *want, const sgc__sample *s, sg
         return histogram ? histogram_feed(f, g, r, s) : value_feed(f, g, r, x, s);
     }
     g->last_at = 0;
-    if (!sgc__rule_apply(f, r, x, s))
+    if (!sgc__rule_apply(f, want->extract, s))
         return false;
     if (!r->passes)
         return true;
-    return histogram ? histogram_take(f, g, r, x, s) : value_take(f, g, r, x, s);
+    return histogram ? histogram_take(f, g, r, k, x, s) : value_take(f, g, r, k, x, s);
 }
 
 static SGC_APART sgc_status sample_take(folder *f, const sgc__parser *parser, const sgc__sample *s)
@@ -484,6 +504,7 @@ void sgc__folder_free(folder *f)
     }
     sgc__release(f->gathers);
     sgc__release(f->rules);
+    sgc__release(f->keys);
     sgc__buf_free(&f->key);
     sgc__arena_free(&f->scratch);
 }
@@ -494,13 +515,20 @@ bool sgc__folder_init(folder *f, const sgc_plan *plan)
     sgc__buf_init(&f->key, SIZE_MAX);
     f->gathers = sgc__alloc(plan->n_extracts, sizeof *f->gathers);
     f->rules = sgc__alloc(plan->n_rules, sizeof *f->rules);
-    for (size_t i = 0; f->gathers && i < plan->n_extracts; i++) {
-        bool histograms = plan->extracts[i].kind == SGC_KIND_HISTOGRAM;
-        f->gathers[i].rank = UINT32_MAX;
-        f->gathers[i].series.size = histograms ? sizeof(histogram) : sizeof(measure);
-        f->gathers[i].entries.size = sizeof(entry);
+    f->keys = sgc__alloc(plan->n_keys, sizeof *f->keys);
+    if (!f->gathers || !f->rules || !f->keys)
+        return false;
+    for (size_t i = 0; i < plan->n_extracts; i++) {
+        const sgc_extract *x = &plan->extracts[i];
+        bool histograms = x->kind == SGC_KIND_HISTOGRAM;
+        f->gathers[i] = (gather){
+            .rank = UINT32_MAX,
+            .series = {.arena = &f->scratch, .size = histograms ? sizeof(histogram) : sizeof(measure)},
+            .entries = {.arena = &f->scratch, .size = sizeof(entry)},
+        };
+        f->keys[plan->asks[i].key].rule = sgc__keys_of(x);
     }
-    return f->gathers && f->rules;
+    return true;
 }
 
 /* A fold whose slots are all absent. */

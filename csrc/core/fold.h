@@ -67,26 +67,36 @@ typedef struct {
 
 /* A growing array of one of these, found by their keys, which stand first in them. */
 typedef struct {
+    sgc__arena *arena; /* that it lies in */
+    size_t size;       /* of a row, bytes */
     void *list;
     size_t n;
     size_t room;
-    size_t size; /* of a row, bytes */
     sgc__index index;
 } table;
+
+/* The keys of extracts that leave out the same labels. */
+typedef struct {
+    key_rule rule;
+    uint64_t layout;  /* of the samples that `labels` and `in_order` are true of */
+    const char *text; /* of the samples that have the key below */
+    sgc_str made;     /* as a row has it; ptr NULL: none has it yet */
+} row_key;
+
+enum { SGC__PLACES = 4 };
 
 /* What extracts that ask the same of labels make of a sample. What its label names
  * tell is true of a layout, what their values tell of samples of the same text. */
 typedef struct {
     uint64_t layout;
     uint64_t decisive; /* labels that tell into which row a sample goes, or whether into any */
-    key_rule key;      /* of that row */
     key_rule group;    /* histograms: of those of which one stands */
     uint32_t le;       /* the place of le, or UINT32_MAX; and so on */
     uint32_t by;
     uint32_t lowest[SGC__LOWEST_MAX];
-    const char *text; /* NULL: of none */
+    uint32_t where[SGC__PLACES]; /* of the first conditions */
+    const char *text;
     bool passes;
-    sgc_str made; /* the key, where a row has it; ptr NULL: not yet */
 } rule;
 
 typedef struct {
@@ -159,6 +169,7 @@ typedef struct {
     sgc_fold *fold;
     gather *gathers;    /* one an extract */
     rule *rules;        /* as the plan numbers them */
+    row_key *keys;      /* likewise */
     feed_log *log;      /* NULL: nobody asks */
     sgc__arena scratch; /* lives as long as the gathers */
     sgc__arena end;     /* what reduce.c needs, for one page */
@@ -187,18 +198,23 @@ void sgc__folder_free(folder *f);
 /* The steps of a sample on its way into a gather: here for refold.c. */
 /* Does a name of that rank count? A better one than all before takes their place. */
 bool sgc__rank_admits(folder *f, gather *g, uint32_t rank);
-/* Notes what the current sample did; false: no memory. */
-bool sgc__feed_note(folder *f, const gather *g, size_t row, int64_t part);
+/* Notes in the log what the current sample did; false: no memory. */
+bool sgc__feed_log(folder *f, const gather *g, size_t row, int64_t part);
+/* The same where there is a log. */
+static inline bool sgc__feed_note(folder *f, const gather *g, size_t row, int64_t part)
+{
+    return SGC_LIKELY(!f->log) || sgc__feed_log(f, g, row, part);
+}
 bool sgc__bucket_push(folder *f, histogram *h, size_t room, double bound, double count);
 bool sgc__measure_feed(folder *f, gather *g, size_t row, const double *lowest, double value);
 /* Notes that the label extracts are shown a sample, and counts those before. */
 bool sgc__labels_show(folder *f);
 
-/* The row of that key; *fresh where it was made now, zeroed, its key in the arena, or
- * as it is where that is NULL. SIZE_MAX: no memory. */
-size_t sgc__row_take(sgc__arena *arena, table *t, sgc_str key, bool *fresh);
+/* The row of that key; *fresh where it was made now, zeroed. The key is copied into the
+ * arena, unless it is `kept` for as long. SIZE_MAX: no memory. */
+size_t sgc__row_take(table *t, sgc_str key, bool kept, bool *fresh);
 /* One more row, zeroed, of a table in which nothing is looked for. SIZE_MAX: no memory. */
-size_t sgc__row_push(sgc__arena *arena, table *t, sgc_str key);
+size_t sgc__row_push(table *t, sgc_str key, bool kept);
 sgc_str sgc__row_key(const void *table, size_t i);
 /* A row of that key will be taken: begins to load where it will be looked for. */
 void sgc__row_expect(const table *t, sgc_str key);
@@ -208,24 +224,28 @@ void sgc__log_free(feed_log *log);
 
 void sgc__entry_add(entry *e, double value);
 
+/* Do rows of the extract have keys? Else they are told apart by the `by` label alone. */
+bool sgc__has_keys(const sgc_extract *x);
+key_rule sgc__keys_of(const sgc_extract *x);
 /* Makes the rule one of samples of this one's layout and text. False: no memory. */
-bool sgc__rule_apply(folder *f, rule *r, const sgc_extract *x, const sgc__sample *s);
-/* The key of the row that a sample goes into, to which the rule has been applied, or
- * where x has no `without` and is no histogram, its value of the `by` label; ptr NULL:
- * no memory. Until the next key is made, unless the rule has it from a row. */
-sgc_str sgc__rule_key(folder *f, const rule *r, const sgc_extract *x, const sgc__sample *s);
-/* The row of that key, from which the rule then has it. SIZE_MAX: no memory. */
-size_t sgc__rule_row(folder *f, rule *r, table *t, sgc_str key, bool *fresh);
+bool sgc__rule_apply(folder *f, uint32_t extract, const sgc__sample *s);
 /* The value of the `by` label, "" where there is none; ptr NULL: no memory. */
 sgc_str sgc__rule_by(folder *f, const rule *r, const sgc__sample *s);
+/* The key of the sample, of a layout that the rule was applied to; ptr NULL: no memory. It
+ * lasts until the next one is asked for, or where k->made has it, as long as the rows. */
+sgc_str sgc__row_key_of(folder *f, row_key *k, const sgc__sample *s);
+/* The row of that key, which then has it. SIZE_MAX: no memory. */
+size_t sgc__row_of_key(row_key *k, table *t, sgc_str key, bool *fresh);
 
 bool sgc__contains(const sgc_str *list, size_t n, sgc_str text);
-/* The place of a label among the sample's, or UINT32_MAX; and as a set, empty where it has none. */
+/* The place of a label among the sample's, or UINT32_MAX; and as a set, empty for that. */
 uint32_t sgc__label_find(const sgc__sample *s, sgc_str name);
-uint64_t sgc__label_place(const sgc__sample *s, sgc_str name);
+static inline uint64_t sgc__place_bit(uint32_t place)
+{
+    return place == UINT32_MAX ? 0 : sgc__label_bit(place);
+}
 /* A label's value with escapes resolved, "" where there is none; ptr NULL: no memory. */
 sgc_str sgc__plain_value(folder *f, const sgc_label *label);
-sgc_str sgc__value_of(folder *f, const sgc__sample *s, sgc_str name);
 /* Tells the rule where the labels stand in samples of this one's layout. */
 void sgc__key_learn(key_rule *rule, const sgc__sample *s);
 /* Builds the key of a sample in f->key, of the rule's labels that are not empty.
@@ -235,9 +255,6 @@ bool sgc__key_build(folder *f, const sgc__sample *s, const key_rule *rule);
  * is no number comes last. False: no memory. */
 bool sgc__lowest_read(folder *f, const sgc__sample *s, const uint32_t *places, size_t n, double *lowest);
 bool sgc__is_lower(const double *a, const double *b);
-/* Does the sample pass every condition? *failed: no memory. */
-bool sgc__sample_passes(folder *f, const sgc__sample *s, const sgc_extract *x, bool *failed);
-
 /* Fills the slot of extract `i` of f->fold; false: no memory. */
 bool sgc__slot_finish(folder *f, size_t i);
 

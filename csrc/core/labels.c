@@ -1,6 +1,6 @@
 /*
- * labels.c - what a fold asks the labels of a sample: one's value, a key that
- * tells series apart, a rank, whether conditions hold.
+ * labels.c - what a fold asks the labels of a sample: one's place and value, a key
+ * that tells series apart, a rank.
  */
 #include "fold.h"
 
@@ -24,16 +24,6 @@ sgc_str sgc__plain_value(folder *f, const sgc_label *label)
     return (sgc_str){plain, sgc_unescape(label->value, plain)};
 }
 
-sgc_str sgc__value_of(folder *f, const sgc__sample *s, sgc_str name)
-{
-    for (uint32_t i = 0; i < s->n_labels; i++) {
-        sgc_label label = sgc__label_at(s, i);
-        if (sgc__eq(label.name, name))
-            return sgc__plain_value(f, &label);
-    }
-    return SGC__STR("");
-}
-
 uint32_t sgc__label_find(const sgc__sample *s, sgc_str name)
 {
     uint32_t i = 0;
@@ -41,13 +31,6 @@ uint32_t sgc__label_find(const sgc__sample *s, sgc_str name)
     while (i < s->n_labels && !sgc__eq(sgc__label_at(s, i).name, name))
         i++;
     return i < s->n_labels ? i : UINT32_MAX;
-}
-
-uint64_t sgc__label_place(const sgc__sample *s, sgc_str name)
-{
-    uint32_t place = sgc__label_find(s, name);
-
-    return place == UINT32_MAX ? 0 : sgc__label_bit(place);
 }
 
 /* ------------------------------------------------------------------- keys */
@@ -126,6 +109,20 @@ static bool key_reserve(folder *f, const sgc__sample *s)
     return sgc__buf_reserve(&f->key, room) == SGC_OK;
 }
 
+/* The same where its labels stand one behind the other. */
+static bool pieces_reserve(folder *f, const sgc__sample *s)
+{
+    sgc_label first, last;
+
+    sgc__buf_reset(&f->key);
+    if (!s->n_labels)
+        return true;
+    first = sgc__label_at(s, 0);
+    last = sgc__label_at(s, s->n_labels - 1);
+    return sgc__buf_reserve(&f->key, (size_t)(last.value.ptr - first.name.ptr) + last.value.len +
+                                         2 * (size_t)s->n_labels) == SGC_OK;
+}
+
 /* Does the label stand on the page as a key has it, and behind the one before,
  * NULL where it is the first? */
 static bool stands_as_in_key(const sgc_label *before, const sgc_label *label)
@@ -182,10 +179,14 @@ bool sgc__key_build(folder *f, const sgc__sample *s, const key_rule *rule)
     sgc__arena mark = f->scratch;
     const sgc_label *ordered;
 
+    if (rule->in_order) {
+        if (!pieces_reserve(f, s))
+            return false;
+        if (pieces_append(f, s, rule->labels))
+            return true;
+    }
     if (!key_reserve(f, s))
         return false;
-    if (rule->in_order && pieces_append(f, s, rule->labels))
-        return true;
     ordered = labels_ordered(f, s);
     if (!ordered)
         return false;
@@ -233,30 +234,4 @@ bool sgc__is_lower(const double *a, const double *b)
         if (a[i] != b[i])
             return a[i] < b[i];
     return false;
-}
-
-static bool condition_holds(const sgc_cond *cond, sgc_str value)
-{
-    for (size_t i = 0; i < cond->n_values; i++) {
-        sgc_str want = cond->values[i];
-        if (cond->op == SGC_OP_IS       ? sgc__eq(value, want)
-            : cond->op == SGC_OP_STARTS ? sgc__starts(value, want)
-                                        : sgc__ends(value, want))
-            return !cond->negate;
-    }
-    return cond->negate;
-}
-
-bool sgc__sample_passes(folder *f, const sgc__sample *s, const sgc_extract *x, bool *failed)
-{
-    for (size_t i = 0; i < x->n_where; i++) {
-        sgc_str value = sgc__value_of(f, s, x->where[i].label);
-        if (!value.ptr) {
-            *failed = true;
-            return false;
-        }
-        if (!condition_holds(&x->where[i], value))
-            return false;
-    }
-    return true;
 }

@@ -101,10 +101,11 @@ static double double_of(uint64_t mantissa, int binary_exponent, bool negative)
 
 /* ------------------------------------------- road 1: one exact operation */
 
+static const double tens[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
+                              1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+
 static bool clinger(const decimal *d, double *value)
 {
-    static const double tens[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
-                                  1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
     double m;
 
     if (d->cut || d->mantissa > (UINT64_C(1) << 53) || d->exponent < -22 || d->exponent > 22)
@@ -395,10 +396,35 @@ static bool word_read(sgc_str text, double *value)
     return true;
 }
 
+/* Up to 15 digits and perhaps a point between them, which one division makes a number. */
+static bool short_decimal(sgc_str text, double *value)
+{
+    uint64_t mantissa = 0;
+    size_t point = text.len;
+
+    if (!text.len || text.len > 15)
+        return false;
+    for (size_t i = 0; i < text.len; i++) {
+        if (is_digit(text.ptr[i]))
+            mantissa = mantissa * 10 + (uint64_t)(text.ptr[i] - '0');
+        else if (text.ptr[i] == '.' && point == text.len)
+            point = i;
+        else
+            return false;
+    }
+    if (point == text.len)
+        *value = (double)mantissa;
+    else
+        *value = (double)mantissa / tens[text.len - point - 1];
+    return text.len > 1 || point;
+}
+
 bool sgc__number_read(sgc_str text, double *value)
 {
     decimal d;
 
+    if (SGC_LIKELY(short_decimal(text, value)))
+        return true;
     if (!decimal_read(&d, text.ptr, text.ptr + text.len))
         return word_read(text, value);
     if (SGC_LIKELY(clinger(&d, value)))

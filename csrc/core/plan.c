@@ -41,7 +41,7 @@ void sgc_plan_free(sgc_plan *plan)
         return;
     sgc__arena_free(&plan->arena);
     sgc__release(plan->extracts);
-    sgc__release(plan->rules);
+    sgc__release(plan->asks);
     sgc__release(plan->label_extracts);
     sgc__release(plan->names);
     sgc__release(plan->wants);
@@ -157,7 +157,7 @@ static bool rooms_make(sgc_plan *plan, size_t more)
     sgc_extract *extracts = sgc__resize(plan->extracts, plan->n_extracts + 1, sizeof *extracts);
     uint32_t *label_extracts =
         sgc__resize(plan->label_extracts, plan->n_label_extracts + 1, sizeof *label_extracts);
-    uint32_t *rules = sgc__resize(plan->rules, plan->n_extracts + 1, sizeof *rules);
+    sgc__ask *asks = sgc__resize(plan->asks, plan->n_extracts + 1, sizeof *asks);
     sgc__wanted_name *names;
     sgc__want *wants;
 
@@ -165,9 +165,9 @@ static bool rooms_make(sgc_plan *plan, size_t more)
         plan->extracts = extracts;
     if (label_extracts)
         plan->label_extracts = label_extracts;
-    if (rules)
-        plan->rules = rules;
-    if (!extracts || !label_extracts || !rules)
+    if (asks)
+        plan->asks = asks;
+    if (!extracts || !label_extracts || !asks)
         return false;
     names = sgc__resize(plan->names, plan->n_names + more, sizeof *names);
     if (!names)
@@ -214,6 +214,14 @@ static bool conditions_eq(const sgc_cond *a, const sgc_cond *b, size_t n)
     return true;
 }
 
+/* A series of a histogram has a row of its own, whatever is left out. */
+static bool key_eq(const sgc_extract *a, const sgc_extract *b)
+{
+    return a->kind == b->kind &&
+           (a->kind == SGC_KIND_HISTOGRAM ||
+            (a->n_without == b->n_without && strings_eq(a->without, b->without, a->n_without)));
+}
+
 static bool rule_eq(const sgc_extract *a, const sgc_extract *b)
 {
     return a->kind == b->kind && sgc__eq(a->by, b->by) && a->n_without == b->n_without &&
@@ -222,15 +230,23 @@ static bool rule_eq(const sgc_extract *a, const sgc_extract *b)
            strings_eq(a->lowest, b->lowest, a->n_lowest) && conditions_eq(a->where, b->where, a->n_where);
 }
 
-/* The number of an extract's rule: that of one of the last extracts, or a new one. */
-static uint32_t rule_take(sgc_plan *plan, const sgc_extract *extract)
+/* The numbers of an extract: those of one of the last extracts, or new ones. */
+static sgc__ask ask_take(sgc_plan *plan, const sgc_extract *extract)
 {
     enum { MOST = 256 };
+    sgc__ask ask = {UINT32_MAX, UINT32_MAX};
 
-    for (size_t i = plan->n_extracts; i-- > 0 && plan->n_extracts - i <= MOST;)
-        if (rule_eq(&plan->extracts[i], extract))
-            return plan->rules[i];
-    return plan->n_rules++;
+    for (size_t i = plan->n_extracts; i-- > 0 && plan->n_extracts - i <= MOST;) {
+        if (ask.key == UINT32_MAX && key_eq(&plan->extracts[i], extract))
+            ask.key = plan->asks[i].key;
+        if (ask.rule == UINT32_MAX && rule_eq(&plan->extracts[i], extract))
+            ask.rule = plan->asks[i].rule;
+    }
+    if (ask.key == UINT32_MAX)
+        ask.key = plan->n_keys++;
+    if (ask.rule == UINT32_MAX)
+        ask.rule = plan->n_rules++;
+    return ask;
 }
 
 static sgc_status extract_check(const sgc_extract *extract, sgc_error *err)
@@ -263,7 +279,7 @@ sgc_status sgc_plan_add(sgc_plan *plan, const sgc_extract *extract, sgc_error *e
             return sgc__fail_memory(err);
         }
     }
-    plan->rules[plan->n_extracts] = rule_take(plan, &copy);
+    plan->asks[plan->n_extracts] = ask_take(plan, &copy);
     plan->extracts[plan->n_extracts++] = copy;
     if (copy.kind == SGC_KIND_LABEL)
         plan->label_extracts[plan->n_label_extracts++] = (uint32_t)plan->n_extracts - 1;

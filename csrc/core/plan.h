@@ -24,6 +24,13 @@ typedef struct sgc__wanted_name {
     uint32_t first;
 } sgc__wanted_name;
 
+/* Numbers from 0 on: equal for extracts that ask the same of labels, and for those that
+ * tell rows apart by the same labels. */
+typedef struct sgc__ask {
+    uint32_t rule;
+    uint32_t key;
+} sgc__ask;
+
 struct sgc_plan {
     atomic_uint count;
     sgc__arena arena;
@@ -31,8 +38,9 @@ struct sgc_plan {
     size_t n_prefixes;
     sgc_extract *extracts; /* deep copies; `names` is not kept */
     size_t n_extracts;
-    uint32_t *rules; /* by extract: equal where they ask the same of labels, from 0 on */
+    sgc__ask *asks; /* by extract */
     uint32_t n_rules;
+    uint32_t n_keys;
     sgc__wanted_name *names;
     size_t n_names;
     sgc__want *wants;

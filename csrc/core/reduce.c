@@ -64,22 +64,22 @@ static const char *histogram_fault(const histogram *h, const sgc_hist *hist)
 
 /* The answer's entry for that value of the `by` label; NULL: no memory. Where no
  * label is asked for there is only one. */
-static entry *entry_take(folder *f, gather *g, const sgc_extract *x, sgc_str by)
+static entry *entry_take(table *entries, const sgc_extract *x, sgc_str by)
 {
     bool fresh;
     size_t i = 0;
 
     if (x->by.len)
-        i = sgc__row_take(&f->end, &g->entries, by, &fresh);
-    else if (!g->entries.n)
-        i = sgc__row_push(&f->end, &g->entries, by);
-    return i == SIZE_MAX ? NULL : (entry *)g->entries.list + i;
+        i = sgc__row_take(entries, by, true, &fresh);
+    else if (!entries->n)
+        i = sgc__row_push(entries, by, true);
+    return i == SIZE_MAX ? NULL : (entry *)entries->list + i;
 }
 
 enum { AHEAD = 8 }; /* rows that are read while what they need is loaded */
 
 /* Adds one series to its entry. */
-static bool histogram_merge(folder *f, gather *g, const sgc_extract *x, const histogram *h)
+static bool histogram_merge(folder *f, gather *g, table *entries, const sgc_extract *x, const histogram *h)
 {
     const char *fault;
     sgc_hist hist;
@@ -92,7 +92,7 @@ static bool histogram_merge(folder *f, gather *g, const sgc_extract *x, const hi
         g->reason = fault;
         return true;
     }
-    e = entry_take(f, g, x, h->by);
+    e = entry_take(entries, x, h->by);
     if (!e)
         return false;
     if (!e->n++) {
@@ -108,13 +108,13 @@ static bool histogram_merge(folder *f, gather *g, const sgc_extract *x, const hi
 /* Of the series of one group the lowest stands; a table of measures finds it. */
 static bool repeats_drop(folder *f, gather *g, bool *stands)
 {
-    table groups = {.size = sizeof(measure)};
+    table groups = {.arena = &f->end, .size = sizeof(measure)};
     bool ok = true;
 
     for (size_t i = 0; ok && i < g->series.n; i++) {
         const histogram *h = (const histogram *)g->series.list + i;
         bool fresh;
-        size_t at = sgc__row_take(&f->end, &groups, h->group, &fresh);
+        size_t at = sgc__row_take(&groups, h->group, true, &fresh);
         measure *m;
 
         if (i + AHEAD < g->series.n)
@@ -135,7 +135,7 @@ static bool repeats_drop(folder *f, gather *g, bool *stands)
     return ok;
 }
 
-static bool histograms_combine(folder *f, gather *g, const sgc_extract *x)
+static bool histograms_combine(folder *f, gather *g, table *entries, const sgc_extract *x)
 {
     bool *stands = NULL;
 
@@ -147,8 +147,8 @@ static bool histograms_combine(folder *f, gather *g, const sgc_extract *x)
     for (size_t i = 0; i < g->series.n; i++) {
         const histogram *h = (const histogram *)g->series.list + i;
         if (i + AHEAD < g->series.n)
-            sgc__row_expect(&g->entries, h[AHEAD].by);
-        if ((!stands || stands[i]) && !histogram_merge(f, g, x, h))
+            sgc__row_expect(entries, h[AHEAD].by);
+        if ((!stands || stands[i]) && !histogram_merge(f, g, entries, x, h))
             return false;
     }
     return true;
@@ -169,15 +169,15 @@ static const sgc_hist *hist_keep(folder *f, const entry *e)
     return hist;
 }
 
-static bool map_fill(folder *f, const gather *g, const sgc_extract *x, sgc_slot *slot)
+static bool map_fill(folder *f, const table *entries, const sgc_extract *x, sgc_slot *slot)
 {
-    const entry *list = g->entries.list;
-    sgc_entry *out = sgc__arena_alloc(&f->fold->arena, g->entries.n, sizeof *out);
+    const entry *list = entries->list;
+    sgc_entry *out = sgc__arena_alloc(&f->fold->arena, entries->n, sizeof *out);
 
     if (!out)
         return false;
     slot->entries = out;
-    for (size_t i = 0; i < g->entries.n; i++) {
+    for (size_t i = 0; i < entries->n; i++) {
         sgc_entry item = {.key = sgc__arena_copy(&f->fold->arena, list[i].key)};
         if (!item.key.ptr)
             return false;
@@ -194,18 +194,18 @@ static bool map_fill(folder *f, const gather *g, const sgc_extract *x, sgc_slot 
     return true;
 }
 
-static bool slot_fill(folder *f, gather *g, const sgc_extract *x, sgc_slot *slot)
+static bool slot_fill(folder *f, const gather *g, const table *entries, const sgc_extract *x, sgc_slot *slot)
 {
-    const entry *list = g->entries.list;
+    const entry *list = entries->list;
 
-    for (size_t i = 0; i < g->entries.n; i++)
+    for (size_t i = 0; i < entries->n; i++)
         slot->n_series += list[i].n;
     slot->bounds_differ = g->bounds_differ;
     slot->reason = g->reason;
-    if (!g->entries.n || g->reason)
+    if (!entries->n || g->reason)
         return true;
     if (x->by.len)
-        return map_fill(f, g, x, slot);
+        return map_fill(f, entries, x, slot);
     if (x->kind == SGC_KIND_HISTOGRAM) {
         slot->hist = hist_keep(f, &list[0]);
         slot->kind = SGC_SLOT_HIST;
@@ -220,15 +220,15 @@ static bool slot_fill(folder *f, gather *g, const sgc_extract *x, sgc_slot *slot
 }
 
 /* Measures become entries. */
-static bool measures_combine(folder *f, gather *g, const sgc_extract *x)
+static bool measures_combine(const gather *g, table *entries, const sgc_extract *x)
 {
     const measure *list = g->series.list;
 
     for (size_t i = 0; i < g->series.n; i++) {
         entry *e;
         if (i + AHEAD < g->series.n)
-            sgc__row_expect(&g->entries, list[i + AHEAD].by);
-        e = entry_take(f, g, x, list[i].by);
+            sgc__row_expect(entries, list[i + AHEAD].by);
+        e = entry_take(entries, x, list[i].by);
         if (!e)
             return false;
         sgc__entry_add(e, list[i].value);
@@ -240,16 +240,17 @@ bool sgc__slot_finish(folder *f, size_t i)
 {
     const sgc_extract *x = &f->plan->extracts[i];
     gather *g = &f->gathers[i];
+    table combined = {.arena = &f->end, .size = sizeof(entry)}, *entries = &g->entries;
     bool ok = true;
 
     g->reason = NULL;
     g->bounds_differ = false;
     if (g->series.n) { /* else what there is went into entries at once */
-        sgc__table_clear(&g->entries);
-        ok = x->kind == SGC_KIND_HISTOGRAM ? histograms_combine(f, g, x) : measures_combine(f, g, x);
+        entries = &combined;
+        ok = x->kind == SGC_KIND_HISTOGRAM ? histograms_combine(f, g, entries, x)
+                                           : measures_combine(g, entries, x);
     }
-    ok = ok && slot_fill(f, g, x, &f->fold->slots[i]);
-    if (g->series.n)
-        sgc__table_clear(&g->entries); /* their keys are gone with the page */
+    ok = ok && slot_fill(f, g, entries, x, &f->fold->slots[i]);
+    sgc__table_free(&combined);
     return ok;
 }

@@ -33,11 +33,11 @@ void sgc__refold_free(refold *re)
     sgc__release(re->first);
 }
 
-static size_t entry_make(folder *f, gather *g, const entry *old)
+static size_t entry_make(gather *g, const entry *old)
 {
     bool fresh;
 
-    return sgc__row_take(&f->scratch, &g->entries, old->key, &fresh);
+    return sgc__row_take(&g->entries, old->key, false, &fresh);
 }
 
 static bool measure_begin(folder *f, measure *m, const measure *old)
@@ -49,7 +49,7 @@ static bool measure_begin(folder *f, measure *m, const measure *old)
 static size_t measure_make(folder *f, gather *g, const measure *old)
 {
     bool fresh;
-    size_t row = sgc__row_take(&f->scratch, &g->series, old->key, &fresh);
+    size_t row = sgc__row_take(&g->series, old->key, false, &fresh);
 
     if (row == SIZE_MAX || !fresh || measure_begin(f, (measure *)g->series.list + row, old))
         return row;
@@ -68,7 +68,7 @@ static bool histogram_begin(folder *f, histogram *h, const histogram *old)
 static size_t histogram_make(folder *f, gather *g, const histogram *old)
 {
     bool fresh;
-    size_t row = sgc__row_take(&f->scratch, &g->series, old->key, &fresh);
+    size_t row = sgc__row_take(&g->series, old->key, false, &fresh);
 
     if (row == SIZE_MAX || !fresh || histogram_begin(f, (histogram *)g->series.list + row, old))
         return row;
@@ -81,7 +81,7 @@ static size_t row_make(refold *re, const feed *feed)
     const gather *old = &re->from->gathers[feed->gather];
 
     if (feed->part == SGC__PART_ENTRY || feed->part == SGC__PART_LABEL)
-        return entry_make(re->f, g, (const entry *)old->entries.list + feed->row);
+        return entry_make(g, (const entry *)old->entries.list + feed->row);
     if (feed->part <= SGC__PART_MEASURE)
         return measure_make(re->f, g, (const measure *)old->series.list + feed->row);
     return histogram_make(re->f, g, (const histogram *)old->series.list + feed->row);

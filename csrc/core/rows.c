@@ -17,20 +17,30 @@ sgc_str sgc__row_key(const void *owner, size_t i)
     return *(const sgc_str *)((const char *)t->list + i * t->size);
 }
 
-size_t sgc__row_push(sgc__arena *arena, table *t, sgc_str key)
+/* The rows that were too few stay in the arena until its end: no more bytes
+ * than there are now. */
+static bool grow(table *t)
+{
+    size_t room = t->room ? t->room * 2 : 2;
+    void *list = sgc__arena_alloc(t->arena, room, t->size);
+
+    if (!list)
+        return false;
+    if (t->n)
+        memcpy(list, t->list, t->n * t->size);
+    t->list = list;
+    t->room = room;
+    return true;
+}
+
+size_t sgc__row_push(table *t, sgc_str key, bool kept)
 {
     char *row;
 
-    if (t->n == t->room) {
-        size_t room = sgc__grow(t->room, FEW_ROWS / 2);
-        void *list = sgc__resize(t->list, room, t->size);
-        if (!list)
-            return SIZE_MAX;
-        t->list = list;
-        t->room = room;
-    }
-    if (arena)
-        key = sgc__arena_copy(arena, key);
+    if (t->n == t->room && !grow(t))
+        return SIZE_MAX;
+    if (!kept)
+        key = sgc__arena_copy(t->arena, key);
     if (!key.ptr)
         return SIZE_MAX;
     row = (char *)t->list + t->n * t->size;
@@ -45,7 +55,7 @@ static size_t row_find(const table *t, sgc_str key, uint32_t *hash)
     if (t->index.n)
         return sgc__index_find(&t->index, key, hash, sgc__row_key, t);
     for (size_t i = 0; i < t->n; i++)
-        if (sgc__eq(sgc__row_key(t, i), key))
+        if (sgc__short_eq(sgc__row_key(t, i), key))
             return i;
     return SIZE_MAX;
 }
@@ -66,7 +76,7 @@ static bool row_file(table *t, uint32_t hash)
     return true;
 }
 
-size_t sgc__row_take(sgc__arena *arena, table *t, sgc_str key, bool *fresh)
+size_t sgc__row_take(table *t, sgc_str key, bool kept, bool *fresh)
 {
     uint32_t hash = 0;
     size_t found = row_find(t, key, &hash);
@@ -74,7 +84,7 @@ size_t sgc__row_take(sgc__arena *arena, table *t, sgc_str key, bool *fresh)
     *fresh = found == SIZE_MAX;
     if (!*fresh)
         return found;
-    found = sgc__row_push(arena, t, key);
+    found = sgc__row_push(t, key, kept);
     if (found == SIZE_MAX || row_file(t, hash))
         return found;
     t->n--; /* the index never tells of a row that is not there */
@@ -95,6 +105,5 @@ void sgc__table_clear(table *t)
 
 void sgc__table_free(table *t)
 {
-    sgc__release(t->list);
     sgc__index_free(&t->index);
 }

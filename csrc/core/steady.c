@@ -215,9 +215,10 @@ static bool context_take(student *student, const sgc__families *families, size_t
  * known line is not looked at. */
 static bool ends_its_line(const sgc__sample *s)
 {
-    const char *stop = sgc__scan_token(s->value_text, s->next);
+    char last = s->next[-2];
 
-    return stop + 1 == s->next && *stop == '\n';
+    return s->next[-1] == '\n' && s->timestamp != s->timestamp && !s->exemplar && last != ' ' &&
+           last != '\t' && last != '\r';
 }
 
 static sgc_status sample_learn(void *self, const sgc__parser *parser, const sgc__sample *s)
