@@ -41,12 +41,19 @@ static const char *number_text(void)
                   "0.1234567890123", "123456789012345", "1234567890.12345", ".5", "5.", "-1", "7");
 }
 
-/* Often the line before with one value changed; now and then anything. */
+/* Often the line before with one value changed, or another name; now and then anything. */
 static void line_make(char *line, const char *before)
 {
     char *quote;
     size_t cut;
 
+    if (strchr(before, '{') && pick(8) == 0) {
+        snprintf(line, LINE_SIZE, "%s%s%s",
+                 CHOOSE("g", "sglang:h_count", "x:y", "", "1g", "h\xc3\xa9",
+                        "a_name_of_thirty_one_characters", "a_name_of_thirty_two_characters_"),
+                 CHOOSE("", "", "", "", " "), strchr(before, '{'));
+        return;
+    }
     if (*before && pick(4)) {
         strcpy(line, before);
         if (pick(12) == 0) { /* one byte */
@@ -84,7 +91,7 @@ static reading read_text(const char *text, size_t len, bool om)
 
     sgc_options_init(&options);
     options.format = om ? SGC_FORMAT_OPENMETRICS : SGC_FORMAT_TEXT;
-    options.limits.label_value_length = 31;
+    options.limits.label_value_length = options.limits.name_length = 31;
     memset(&r.err, 0, sizeof r.err);
     r.status = sgc_page_parse(text, len, &options, &r.page, &r.err);
     return r;
@@ -136,7 +143,7 @@ static void page_try(bool om)
     reading whole, alone;
 
     for (int i = 0; i < LINES; i++) {
-        line_make(lines[i], i ? lines[i - 1] : "");
+        line_make(lines[i], i ? lines[pick(3) ? i - 1 : (int)pick((unsigned)i)] : "");
         used += (size_t)sprintf(page + used, "%s\n", lines[i]);
     }
     used += (size_t)sprintf(page + used, om ? "# EOF\n" : "");
@@ -170,8 +177,41 @@ static void page_try(bool om)
     sgc_page_free(whole.page);
 }
 
+/* The family of a sample follows from its name and from the lines before, whether it is
+ * read by comparing or not: with a label name that no other line has it never is. */
+static void families_try(void)
+{
+    static const char *const names[] = {"a", "a_sum", "a_bucket", "a_total", "a_count", "b", "b_count"};
+    char alike[2048], apart[2048];
+    size_t alike_len = 0, apart_len = 0;
+    reading first, second;
+    sgc_sample s, o;
+
+    for (int i = 0; i < 20; i++) {
+        const char *name = choose(names, sizeof names / sizeof *names), *meta = "";
+        unsigned value = pick(3);
+        if (pick(3) == 0)
+            meta = CHOOSE("# TYPE a histogram\n", "# TYPE a gauge\n", "# TYPE a counter\n",
+                          "# TYPE b summary\n", "# HELP a_sum x\n", "# TYPE b_count gauge\n", "# HELP b y\n");
+        alike_len += (size_t)sprintf(alike + alike_len, "%s%s{x=\"%u\"} 1\n", meta, name, value);
+        apart_len += (size_t)sprintf(apart + apart_len, "%s%s{l%d=\"%u\"} 1\n", meta, name, i, value);
+    }
+    first = read_text(alike, alike_len, false);
+    second = read_text(apart, apart_len, false);
+    CHECK(first.status == SGC_OK && second.status == SGC_OK);
+    for (size_t i = 0; first.status == SGC_OK && i < 20; i++) {
+        sgc_page_sample(first.page, i, &s);
+        sgc_page_sample(second.page, i, &o);
+        CHECK_MSG(s.family == o.family, "sample %d of\n%s", (int)i, alike);
+    }
+    sgc_page_free(first.page);
+    sgc_page_free(second.page);
+}
+
 int main(void)
 {
+    for (int i = 0; i < 2000 && check_failed < 5; i++)
+        families_try();
     for (int i = 0; i < 40000 && check_failed < 5; i++)
         page_try(i % 4 == 0);
     CHECK(read_lines > 50000 && refused_lines > 10000);
