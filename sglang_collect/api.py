@@ -46,6 +46,7 @@ from ._flights import Flights, Job
 from ._live import EventStream, Live
 from ._own_page import CONTENT_TYPE, own_page
 from ._requests import BatchRequest, CollectionRequest
+from ._route import PlainRoute
 from ._version import __version__
 from .collector import SGLangCollector, _Driver, _reason
 from .dashboard import add_dashboard
@@ -154,6 +155,7 @@ def create_router(settings: RouterSettings | None = None) -> APIRouter:
         tags=["metrics"],
         dependencies=settings.dependencies,
         lifespan=service.lifespan,
+        route_class=PlainRoute,
     )
 
     @router.post(

@@ -8,15 +8,16 @@ import re
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from unittest.mock import AsyncMock, patch
 
 import pytest
 import starlette.requests
 from apps import running
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Response
 from fastapi.testclient import TestClient
 from servers import Request, Server, answer, eventually, serving, unused_port
 from stopwatch import Stopwatch
@@ -380,6 +381,68 @@ def test_a_dependency_decides_before_the_body_is_read(server: Server) -> None:
         assert client.get(METRICS, params={"endpoint": server.url}).status_code == 401
         assert client.get("/health").status_code == 200
     assert not server.requests
+
+
+def refuse() -> None:
+    raise HTTPException(401, "no")
+
+
+def including(router: APIRouter, **options: Any) -> FastAPI:
+    app = FastAPI()
+    app.include_router(router, prefix="/api/v1", **options)
+    return app
+
+
+def nested(router: APIRouter) -> FastAPI:
+    between = APIRouter(dependencies=[Depends(refuse)])
+    between.include_router(router)
+    return including(between)
+
+
+def of_the_application(router: APIRouter) -> FastAPI:
+    app = FastAPI(dependencies=[Depends(refuse)])
+    app.include_router(router, prefix="/api/v1")
+    return app
+
+
+@pytest.mark.parametrize(
+    "including",
+    [partial(including, dependencies=[Depends(refuse)]), nested, of_the_application],
+    ids=["where it is included", "of a router between", "of the application"],
+)
+def test_a_dependency_of_who_includes_the_router_decides_too(
+    including: Callable[[APIRouter], FastAPI], server: Server
+) -> None:
+    router = create_router(RouterSettings(allow=LOOPBACK))
+    with TestClient(including(router)) as client:
+        answers = [
+            post(client, server.url),
+            client.post(f"{COLLECT}/batch", json={"targets": [{"instance_id": "x", "endpoint": server.url}]}),
+            client.get(METRICS, params={"endpoint": server.url}),
+            *(client.get(f"/api/v1/{path}") for path in ("fleet", "fleet/events", "metrics")),
+        ]
+    assert [answer.status_code for answer in answers] == [401] * 6
+    assert not server.requests
+
+
+def test_a_dependency_may_be_overridden(server: Server) -> None:
+    settings = RouterSettings(allow=LOOPBACK, dependencies=[Depends(refuse)])
+    app = create_app(settings)
+    app.dependency_overrides[refuse] = lambda: None
+    with TestClient(app) as client:
+        assert post(client, server.url).json()["success"] is True
+
+
+def test_an_exception_handler_of_the_application_is_asked(server: Server) -> None:
+    app = create_app(RouterSettings(allow=LOOPBACK))
+
+    @app.exception_handler(HTTPException)
+    async def say(request: Any, error: HTTPException) -> Response:
+        return Response("ours", error.status_code)
+
+    with TestClient(app) as client:
+        response = client.post(COLLECT, content=b"x" * 100_000, headers={"Content-Type": "application/json"})
+    assert (response.status_code, response.text) == (413, "ours")
 
 
 def test_a_scrape_carries_the_hop_header_and_a_request_with_it_is_508(
