@@ -389,7 +389,7 @@ class Fold(Mapping[str, Any]):
     def n_series(self, name: str, /) -> int:
         """int: series that were combined, repeats excluded."""
     def reason(self, name: str, /) -> str | None:
-        """str | None: why it is absent though series were there."""
+        """str | None: why it, or an entry of it, is absent though series were there."""
     def bounds_differ(self, name: str, /) -> bool:
         """bool: histograms of different bounds were merged."""
 

@@ -104,7 +104,11 @@ class Difference(Reading):
         if self.restarted:
             return later
         earlier = self.earlier.by(metric, label)
-        return {key: value - earlier.get(key, 0.0) for key, value in later.items()}
+        began = self.earlier.is_whole(metric, label)  # what is not there began at 0
+        return {key: value - earlier.get(key, 0.0) for key, value in later.items() if began or key in earlier}
+
+    def is_whole(self, metric: str, label: str) -> bool:
+        return super().is_whole(metric, label) and (self.restarted or self.earlier.is_whole(metric, label))
 
 
 _COUNTED = tuple(metric for metric in sglang.READ if metric.type in ("counter", "histogram"))

@@ -81,9 +81,11 @@ def cached(r: Reading) -> Number:
 
 
 def hit_rate(r: Reading) -> Number:
-    modes = r.by("prefill_effective_tokens_total", "mode")
-    found = ratio(total(v for k, v in modes.items() if k.endswith("_hit")), total(modes.values()))
-    if found is None:
+    found = None
+    if r.fold.reason("prefill_effective_tokens_total by mode") is None:
+        modes = r.by("prefill_effective_tokens_total", "mode")
+        found = ratio(total(v for k, v in modes.items() if k.endswith("_hit")), total(modes.values()))
+    if found is None and r.fold.reason("realtime_tokens_total by mode") is None:
         live = r.by("realtime_tokens_total", "mode")
         hits = live.get("prefill_cache", 0.0)
         found = ratio(hits, hits + live.get("prefill_compute", 0.0))

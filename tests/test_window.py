@@ -214,6 +214,19 @@ def test_a_histogram_that_could_not_be_read_gives_no_window() -> None:
         assert not seen.restarted
 
 
+@pytest.mark.parametrize("mode", ["prefill_compute", "prefill_cache", "decode"])
+def test_where_a_part_is_or_was_nan_the_others_do_not_pass_for_the_whole(mode: str) -> None:
+    whole = {f"realtime__{part}": 10.0 for part in ("prefill_compute", "prefill_cache", "decode")}
+    broken = counters(**{**whole, f"realtime__{mode}": math.nan})
+    assert "cache_metrics.cache_hit_rate" in read(broken).absent
+    for pages in ((broken, counters(**whole)), (counters(**whole), broken), (broken, broken)):
+        seen = window(*pages)
+        assert seen.cache_hit_rate is None
+        assert seen.prompt_tokens_per_second is None
+        assert seen.generation_tokens_per_second == (None if mode == "decode" else 0.0)
+        assert not seen.restarted
+
+
 def test_a_counter_that_was_nan_gives_no_rate() -> None:
     seen = window(counters(num_requests_total=math.nan), counters(num_requests_total=5))
     assert seen.requests_per_second is None

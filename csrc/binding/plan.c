@@ -482,7 +482,8 @@ static PyMethodDef fold_methods[] = {
     {"n_series", fold_n_series, METH_O,
      PyDoc_STR("n_series($self, name, /)\n--\n\nint: series that were combined, repeats excluded.")},
     {"reason", fold_reason, METH_O,
-     PyDoc_STR("reason($self, name, /)\n--\n\nstr | None: why it is absent though series were there.")},
+     PyDoc_STR("reason($self, name, /)\n--\n\nstr | None: why it, or an entry of it, is absent though series "
+               "were there.")},
     {"bounds_differ", fold_bounds_differ, METH_O,
      PyDoc_STR("bounds_differ($self, name, /)\n--\n\nbool: histograms of different bounds were merged.")},
     {CORE_NO_PICKLE},

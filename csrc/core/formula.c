@@ -127,10 +127,13 @@ static bool has_key(const sgc_slot *slot)
     return false;
 }
 
-/* What is told of entries whose key ends with the text. */
+/* What is told of entries whose key ends with the text. Absent, as a single
+ * entry, where any is: a part would pass for the whole. */
 static sgc_number total(const sgc_slot *slot, sgc_str end)
 {
     double sum = 0;
+    if (slot->reason)
+        return absent;
     for (size_t i = 0; i < slot->n_entries; i++)
         if (sgc__ends(slot->entries[i].key, end))
             sum += slot->entries[i].value;
@@ -139,6 +142,8 @@ static sgc_number total(const sgc_slot *slot, sgc_str end)
 
 static sgc_number entry_of(const sgc_slot *slot, sgc_str key)
 {
+    if (slot->reason)
+        return absent;
     for (size_t i = 0; i < slot->n_entries; i++)
         if (sgc__eq(slot->entries[i].key, key))
             return there(slot->entries[i].value);

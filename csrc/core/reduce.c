@@ -169,6 +169,8 @@ static const sgc_hist *hist_keep(folder *f, const entry *e)
     return hist;
 }
 
+static const char nan_reason[] = "a value is NaN";
+
 static bool map_fill(folder *f, const table *entries, const sgc_extract *x, sgc_slot *slot)
 {
     const entry *list = entries->list;
@@ -189,6 +191,8 @@ static bool map_fill(folder *f, const table *entries, const sgc_extract *x, sgc_
             return false;
         if (item.hist || item.value == item.value)
             out[slot->n_entries++] = item;
+        else
+            slot->reason = nan_reason;
     }
     slot->kind = SGC_SLOT_MAP;
     return true;
@@ -215,7 +219,7 @@ static bool slot_fill(folder *f, const gather *g, const table *entries, const sg
     if (slot->value == slot->value)
         slot->kind = SGC_SLOT_VALUE;
     else
-        slot->reason = "a value is NaN";
+        slot->reason = nan_reason;
     return true;
 }
 

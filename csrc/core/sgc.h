@@ -346,7 +346,7 @@ typedef struct sgc_slot {
     const sgc_entry *entries; /* MAP: in order of first appearance */
     size_t n_entries;
     size_t n_series;    /* series that were combined, repeats excluded */
-    const char *reason; /* why it is absent though series were there:
+    const char *reason; /* why it, or an entry of it, is absent though series were there:
                            "bucket counts fall", ...; else NULL */
     bool bounds_differ; /* histograms of different bounds were merged */
 } sgc_slot;

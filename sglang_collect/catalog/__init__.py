@@ -257,6 +257,10 @@ class Reading:
         """The metric by the values of a label, "" for series without it; empty where it is absent."""
         return self.fold[by_slot(metric, label)] or {}
 
+    def is_whole(self, metric: str, label: str) -> bool:
+        """Is all there in ``by`` that the page has? Not where a value is NaN."""
+        return self.fold.reason(by_slot(metric, label)) is None
+
     def has(self, name: str) -> bool:
         """Does the page have any series of it, whatever its value?"""
         return self.fold.n_series(name) > 0

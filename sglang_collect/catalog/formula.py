@@ -93,12 +93,12 @@ def named(label: str) -> Formula:
 
 
 def total(metric: str, label: str, end: str = "") -> Formula:
-    """All of a metric whose label ends so; 0 where there is none."""
+    """All of a metric whose label ends so; 0 where there is none, absent where a value is NaN."""
     return Formula((("total", metric, label, end),))
 
 
 def entry(metric: str, label: str, value: str) -> Formula:
-    """What of a metric has that label; 0 where there is none."""
+    """What of a metric has that label; 0 where there is none, absent where a value is NaN."""
     return Formula((("entry", metric, label, value),))
 
 
@@ -182,8 +182,14 @@ def _count(reading: Reading, metric: str) -> _Number:
     return None if histogram is None else histogram.count
 
 
-def _total(reading: Reading, metric: str, label: str, end: str) -> float:
+def _total(reading: Reading, metric: str, label: str, end: str) -> _Number:
+    if not reading.is_whole(metric, label):
+        return None
     return reduce(add, (value for key, value in reading.by(metric, label).items() if key.endswith(end)), 0.0)
+
+
+def _entry(reading: Reading, metric: str, label: str, value: str) -> _Number:
+    return reading.by(metric, label).get(value, 0.0) if reading.is_whole(metric, label) else None
 
 
 def _largest(reading: Reading, metric: str, label: str) -> _Number:
@@ -198,7 +204,7 @@ _READ: Mapping[str, Callable[..., _Number]] = {
     "seen": lambda reading, name: float(reading.has(name)),
     "named": lambda reading, label: float(bool(reading.labels(label))),
     "total": _total,
-    "entry": lambda reading, metric, label, value: reading.by(metric, label).get(value, 0.0),
+    "entry": _entry,
     "largest key": _largest,
     "constant": lambda _reading, value: value,
     "nothing": lambda _reading: None,

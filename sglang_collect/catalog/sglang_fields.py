@@ -150,6 +150,8 @@ _page_size = first(number("page_size"), largest_key("cache_config_info", "page_s
 def _responses_by_class(reading: Reading) -> dict[str, float] | None:
     """HTTP answers by 2xx, 4xx, ...; of every path, so that scrapes and health checks are among the 2xx."""
     classes: dict[str, float] = {}
+    if not reading.is_whole("http_responses_total", "status_code"):
+        return None
     for status, responses in reading.by("http_responses_total", "status_code").items():
         key = f"{status[0]}xx" if len(status) == 3 and status.isdecimal() else "other"
         classes[key] = classes.get(key, 0.0) + responses
@@ -201,7 +203,8 @@ _transfer_speed = times(
 
 def prompt_tokens(reading: Reading) -> float | None:
     """Prompt tokens as they are processed; where a page does not tell, those of finished requests."""
-    live = reading.by("realtime_tokens_total", "mode")
+    is_whole = reading.is_whole("realtime_tokens_total", "mode")
+    live = reading.by("realtime_tokens_total", "mode") if is_whole else {}
     processed = _add(live.get("prefill_compute"), live.get("prefill_cache"))
     return processed if processed is not None else reading.number("prompt_tokens_total")
 
