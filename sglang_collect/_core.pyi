@@ -56,6 +56,35 @@ def pick(fields: tuple[tuple[str, str | None, bool], ...], fold: Mapping[str, An
         is the value.
     """
 
+def build(
+    model: type[_T],
+    defaults: dict[str, Any],
+    values: dict[str, Any],
+    extra: dict[str, Any] | None = None,
+    private: dict[str, Any] | None = None,
+    /,
+) -> _T:
+    """An object of a pydantic model, of values that are what its fields want.
+
+    model: its class.
+    defaults: dict of fields that are not set.
+    values: dict of those that are.
+    extra: what the class keeps of others, None or a dict.
+    private: dict of its private attributes; None where it has none.
+    """
+
+def build_groups(
+    groups: tuple[tuple[str, type[Any], dict[str, Any], tuple[tuple[str, str | None, bool], ...]], ...],
+    fold: Mapping[str, Any],
+    /,
+) -> dict[str, Any]:
+    """A dict of objects of pydantic models by name, and `absent`: the list of the slots
+    of which pick() gives None, whose fields are not set.
+
+    groups: tuple of (name, model, defaults, fields): a dict of all fields, and those of
+        them to be set, as for pick().
+    """
+
 def write(
     fields: tuple[Any, ...],
     fold: Fold,

@@ -19,7 +19,7 @@ from .catalog import Field, Reading, by_slot, histogram_slot, sglang, sglang_fie
 from .catalog.formula import formula_of
 from .groups import NATIVE_GROUPS, PLAN_GROUPS, QUANTILES, Distribution, SGLangRank
 
-__all__ = ["group_numbers", "native_json", "native_numbers", "plan_json", "plan_numbers", "plan_record"]
+__all__ = ["group_numbers", "native_json", "native_numbers", "plan_groups", "plan_json", "plan_record"]
 
 logger = logging.getLogger("sglang_collect")
 
@@ -81,30 +81,23 @@ def _say_out_of_range(field: str) -> None:
 _PLAN = tuple((group, _Group(group, model).stored) for group, model in PLAN_GROUPS.items())
 
 
-def plan_numbers(fold: _core.Fold) -> tuple[dict[str, dict[str, float | int]], list[str]]:
-    """The values of the plan's groups, and the names of the fields that the page has no source for."""
-    values, absent = {}, []
-    for group, fields in _PLAN:
-        numbers = _core.pick(fields, fold)
-        if None in numbers.values():
-            missing = [f"{group}.{key}" for key, number in numbers.items() if number is None]
-            for name in missing:
-                if fold[name] is not None:
-                    _say_out_of_range(name)
-            absent += missing
-            numbers = {key: number for key, number in numbers.items() if number is not None}
-        values[group] = numbers
-    return values, absent
-
-
 _DEFAULTS = {group: model().model_dump() for group, model in PLAN_GROUPS.items()}
+_MODELS = tuple((group, PLAN_GROUPS[group], _DEFAULTS[group], fields) for group, fields in _PLAN)
+
+
+def plan_groups(fold: _core.Fold) -> dict[str, Any]:
+    """The plan's groups, and ``absent``: the names of the fields that the page has no source for."""
+    groups = _core.build_groups(_MODELS, fold)
+    for name in groups["absent"]:
+        if fold[name] is not None:
+            _say_out_of_range(name)
+    return groups
 
 
 def plan_record(fold: _core.Fold) -> dict[str, Any]:
-    """The plan's groups whole, 0 where the page has no source, and ``absent``: as a snapshot has them."""
-    values, absent = plan_numbers(fold)
-    groups = {group: {**defaults, **values[group]} for group, defaults in _DEFAULTS.items()}
-    return {**groups, "absent": absent}
+    """The same as plain dicts."""
+    groups = plan_groups(fold)
+    return {**{group: dict(vars(groups[group])) for group in PLAN_GROUPS}, "absent": groups["absent"]}
 
 
 def plan_json(fold: _core.Fold) -> bytes:

@@ -13,29 +13,29 @@ from . import _core
 from .catalog import sglang
 from .errors import NotExposition
 
-__all__ = ["PREFIXES", "refuse_gateway"]
+__all__ = ["PREFIXES", "refuse_gateway", "wants_nothing"]
 
 PREFIXES = ("smg_", "sgl_router_")
 """What the names of its metrics begin with: from v0.5.7, and before."""
 
 
-def refuse_gateway(
-    fold: _core.Fold, page: Callable[[], _core.Page | None], *, endpoint: str, elapsed: float
-) -> None:
+def wants_nothing(fold: _core.Fold) -> bool:
+    """Is it of a page of which the plan wanted nothing?"""
+    return fold.n_samples > 0 and not any(map(fold.n_series, fold))
+
+
+def refuse_gateway(page: Callable[[], _core.Page | None], *, endpoint: str, elapsed: float) -> None:
     """Looks at a page of which the plan wanted nothing.
 
     Args:
-        fold: what the catalogue's plan read of the page.
-        page: gives the page; called where the plan wanted nothing of it.
+        page: gives the page.
         endpoint: where it came from, for the error.
         elapsed: seconds it took, for the error.
 
     Raises:
         NotExposition: it is the gateway's page of itself.
     """
-    if fold.n_samples == 0 or any(map(fold.n_series, fold)) or (found := page()) is None:
-        return
-    names = [sample.name for sample in found.samples]
+    names = [sample.name for sample in found.samples] if (found := page()) is not None else []
     own = [name for name in names if name.startswith(PREFIXES)]
     if own and not any(name.startswith(sglang.PREFIXES) for name in names):
         raise NotExposition(

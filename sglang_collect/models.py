@@ -11,7 +11,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -27,9 +27,9 @@ from pydantic import (
 from pydantic_core import to_json
 
 from . import _core
-from ._numbers import group_numbers, native_json, native_numbers, plan_json, plan_numbers
+from ._numbers import group_numbers, native_json, native_numbers, plan_groups, plan_json
 from .catalog import Reading, sglang, sglang_fields
-from .gateway import refuse_gateway
+from .gateway import refuse_gateway, wants_nothing
 from .groups import (
     NATIVE_GROUPS,
     PLAN_GROUPS,
@@ -158,9 +158,7 @@ class _Source:
     def make(self, name: str, timestamp: datetime) -> dict[str, Any]:
         """One of the fields that are made late, with others that come of the same reading."""
         if name in _OF_PLAN:
-            values, absent = plan_numbers(self.fold)
-            groups = {group: _built(PLAN_GROUPS[group], numbers) for group, numbers in values.items()}
-            return {**groups, "absent": absent}
+            return plan_groups(self.fold)
         return {name: self._value(name, timestamp)}
 
     def _value(self, name: str, timestamp: datetime) -> Any:
@@ -264,29 +262,19 @@ _MADE_LATE = (
 )
 
 
-@functools.cache
-def _blank(cls: type[SGLangMetricsSnapshot]) -> SGLangMetricsSnapshot:
-    """A snapshot without what is made late, to be copied: that takes less time than validation."""
-    blank = cls.model_validate({"instance_id": "", "endpoint": "", **{group: {} for group in PLAN_GROUPS}})
-    for name in _MADE_LATE:
-        del vars(blank)[name]
-    return blank
+class _Blank(NamedTuple):
+    """A snapshot without what is made late: what all of its class have in common."""
+
+    fields: dict[str, Any]
+    extra: dict[str, Any] | None
+    private: dict[str, Any]
 
 
 @functools.cache
-def _defaults(model: type[BaseModel]) -> dict[str, Any]:
-    return vars(model.model_validate({}))
-
-
-def _built(model: type[BaseModel], numbers: dict[str, Any]) -> BaseModel:
-    """A group of the plan of numbers that are what its fields want: as validation, in half the time."""
-    group = model.__new__(model)
-    put = object.__setattr__
-    put(group, "__dict__", {**_defaults(model), **numbers})
-    put(group, "__pydantic_fields_set__", set(numbers))
-    put(group, "__pydantic_extra__", None)
-    put(group, "__pydantic_private__", None)
-    return group
+def _blank(cls: type[SGLangMetricsSnapshot]) -> _Blank:
+    made = cls.model_validate({"instance_id": "", "endpoint": "", **{group: {} for group in PLAN_GROUPS}})
+    fields = {name: value for name, value in vars(made).items() if name not in _MADE_LATE}
+    return _Blank(fields, made.__pydantic_extra__, _private(made))
 
 
 def _private(snapshot: SGLangMetricsSnapshot) -> dict[str, Any]:
@@ -389,13 +377,14 @@ class SGLangMetricsSnapshot(Model):
         """
         kept = data if isinstance(data, (bytes, str)) else bytes(data)
         fold, page = sglang.plan().fold(kept, format=format), lambda: _core.parse(kept, format=format)
-        refuse_gateway(fold, page, endpoint=endpoint, elapsed=0.0)
+        if wants_nothing(fold):
+            refuse_gateway(page, endpoint=endpoint, elapsed=0.0)
         return cls._from_fold(
             fold,
             page,
             instance_id=instance_id,
             endpoint=endpoint,
-            timestamp=_now() if timestamp is None else timestamp,
+            timestamp=_now() if timestamp is None else _as_utc(timestamp),
         )
 
     @classmethod
@@ -408,18 +397,13 @@ class SGLangMetricsSnapshot(Model):
         endpoint: str,
         timestamp: datetime,
     ) -> Self:
-        """What pydantic's ``model_construct`` does, but for what is made late."""
+        """``timestamp`` is in UTC."""
         if not isinstance(instance_id, str):
             raise TypeError(f"instance_id must be a str, not {type(instance_id).__name__}")
         blank = _blank(cls)
-        named = {"timestamp": _as_utc(timestamp), "instance_id": instance_id, "endpoint": endpoint}
-        snapshot = cls.__new__(cls)
-        put = object.__setattr__
-        put(snapshot, "__dict__", {**vars(blank), **named})
-        put(snapshot, "__pydantic_fields_set__", set(named))
-        put(snapshot, "__pydantic_extra__", blank.__pydantic_extra__)
-        put(snapshot, "__pydantic_private__", {**_private(blank), "_source": _Source(fold, page)})
-        return snapshot
+        named = {"timestamp": timestamp, "instance_id": instance_id, "endpoint": endpoint}
+        private = {**blank.private, "_source": _Source(fold, page)}
+        return _core.build(cls, blank.fields, named, blank.extra, private)
 
     def to_json(self, *, raw: bool = True) -> bytes:
         """The snapshot as ``model_dump_json()`` has it, in less time where nobody has read it before.
@@ -453,12 +437,13 @@ class SGLangMetricsSnapshot(Model):
             if name in _MADE_LATE and (source := _private(self).get("_source")) is not None:
                 if name == "raw_metrics" and len(self.model_names) > 1:
                     _ = self.models  # which reads the page too
-                for made, value in source.make(name, self.timestamp).items():
-                    self.__dict__.setdefault(made, value)
-                    self.__pydantic_fields_set__.add(made)
+                made, fields = source.make(name, self.timestamp), self.__dict__
+                for late, value in made.items():
+                    fields.setdefault(late, value)
+                self.__pydantic_fields_set__.update(made)
                 if name == "raw_metrics":
                     self._source = _Source(source.fold, None)  # the page is not needed any more
-                return self.__dict__[name]
+                return fields[name]
             return super().__getattr__(name)
 
         def __repr_args__(self) -> Any:
@@ -503,10 +488,12 @@ def reading_of(snapshot: SGLangMetricsSnapshot) -> Reading:
 
 def snapshot_from_result(result: _core.Result, *, instance_id: str, endpoint: str) -> SGLangMetricsSnapshot:
     """The snapshot of a good scrape that was folded by the catalogue's plan."""
-    assert result.fold is not None
-    refuse_gateway(result.fold, lambda: result.page, endpoint=result.endpoint.label, elapsed=result.elapsed)
+    fold = result.fold
+    assert fold is not None
+    if wants_nothing(fold):
+        refuse_gateway(lambda: result.page, endpoint=result.endpoint.label, elapsed=result.elapsed)
     return SGLangMetricsSnapshot._from_fold(
-        result.fold,
+        fold,
         lambda: result.page,
         instance_id=instance_id,
         endpoint=endpoint,

@@ -40,6 +40,12 @@ PLAN = Plan(
 )
 
 
+class Kept:
+    """What ``build`` needs a model to have, without pydantic, which not every interpreter can import."""
+
+    __slots__ = ("__dict__", "__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__")
+
+
 def read_everything() -> None:
     page = parse(PAGE)
     for view in (page, page.samples, page.families):
@@ -103,6 +109,13 @@ def fold() -> None:
         for wrong in ((("x", "none", True),), ((["x"], "by", True),), [], ("x",)):
             with suppress(KeyError, TypeError):
                 _core.pick(wrong, found)  # type: ignore[arg-type]
+        group = "group", Kept, dict.fromkeys(found), fields
+        repr((_core.build(Kept, {"a": 1}, {"b": 2}, None, {}), _core.build_groups((group,), found)))
+        for nothing in (int, object, 5, _core.Fold):
+            with suppress(AttributeError, TypeError):
+                _core.build(nothing, {}, {})  # type: ignore[type-var]
+            with suppress(AttributeError, TypeError):
+                _core.build_groups((("group", nothing, {}, fields),), found)  # type: ignore[arg-type]
         layout = (("a", "a", True), ("h", "h", False), ("f", "f", False), ("m", None, True), ("o", ()))
         repr(_core.write(layout, found, {"m": {"k": 1.5}, "o": {}}, (("p50", 0.5),)))
         for made in ({}, {"m": 5}, {"m": {"k": 5}}, {"m": None}):

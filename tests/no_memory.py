@@ -18,7 +18,7 @@ from operator import add, attrgetter, eq, getitem, methodcaller, sub
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
-from core_actions import OPENMETRICS, PAGE, PLAN
+from core_actions import OPENMETRICS, PAGE, PLAN, Kept
 from leaks import blocks, heap, references
 from servers import serving_elsewhere, unused_port
 
@@ -120,6 +120,10 @@ MORE: list[Call] = [
     (_core.pick, lambda: (FIELDS, PLAN.fold(PAGE))),
     (_core.pick, lambda: ((("x", "none", True),), PLAN.fold(PAGE))),
     (_core.pick, lambda: ([], PLAN.fold(PAGE))),
+    (_core.build, lambda: (Kept, {"a": 1}, {"b": 2}, None, {"_c": 3})),
+    (_core.build, lambda: (Kept, {"a": 1})),
+    (_core.build_groups, lambda: ((("g", Kept, {"a": 1, "b": 2}, FIELDS),), PLAN.fold(PAGE))),
+    (_core.build_groups, lambda: ((("g", Kept, {}, (("a", "none", True),)),), PLAN.fold(PAGE))),
     (_core.write, lambda: (WRITTEN, PLAN.fold(PAGE), {"m": {"k": 1.5}, "o": {}}, (("p50", 0.5),))),
     (_core.write, lambda: (WRITTEN, PLAN.fold(PAGE), {}, (("p50", 0.5),))),
     (add, lambda: (Histogram(BOUNDS, COUNTS), Histogram(BOUNDS, COUNTS))),

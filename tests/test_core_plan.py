@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, PrivateAttr
 
 from sglang_collect import _core
 from sglang_collect._core import LIMITS, Extract, Fold, Histogram, Page, Plan, parse
@@ -145,6 +146,66 @@ def test_what_are_no_fields_is_a_type_error(fields: Any) -> None:
         _core.pick(fields)  # type: ignore[call-arg]
     with pytest.raises(KeyError):
         _core.pick((("x", "y", True),), {"x": 1.0})
+
+
+class Numbers(BaseModel):
+    whole: int = 0
+    plain: float = 0.5
+
+
+FIELDS = (("whole", "run", True), ("plain", "none", False))
+
+
+def test_groups_are_built_of_a_fold_as_validation_would_build_them() -> None:
+    found = fold(run=Extract(["run"]), none=Extract(["none"]))
+    defaults = Numbers().model_dump()
+    made = _core.build_groups((("group", Numbers, defaults, FIELDS),), found)
+    assert made == {"group": Numbers(whole=11), "absent": ["none"]}
+    assert made["group"].model_fields_set == {"whole"}
+    assert made["group"].model_copy(update={"plain": 1.0}).model_dump() == {"whole": 11, "plain": 1.0}
+    assert defaults == Numbers().model_dump()
+    assert _core.build_groups((), found) == {"absent": []}
+
+
+def test_a_model_is_built_of_what_its_fields_want() -> None:
+    class Kept(Numbers):
+        _mine: int = PrivateAttr(default=1)
+
+    values = {"whole": 3}
+    made = _core.build(Kept, Numbers().model_dump(), values, None, {"_mine": 2})
+    assert (made.model_dump(), made._mine, made.model_fields_set) == (
+        {"whole": 3, "plain": 0.5},
+        2,
+        {"whole"},
+    )
+    made.whole = 4
+    assert values == {"whole": 3}
+
+
+@pytest.mark.parametrize(
+    "model", [5, int, object, _core.Fold, type("Slots", (), {"__slots__": ()})], ids=lambda model: str(model)
+)
+def test_what_is_no_model_is_not_built(model: Any) -> None:
+    with pytest.raises((TypeError, AttributeError)):
+        _core.build(model, {}, {})
+    with pytest.raises((TypeError, AttributeError)):
+        _core.build_groups((("group", model, {}, ()),), fold(run=Extract(["run"])))
+
+
+@pytest.mark.parametrize(
+    "args", [(Numbers, {}), (Numbers, [], {}), (Numbers, {}, None), (Numbers, {}, {}, 1, 2, 3)]
+)
+def test_arguments_that_make_no_model_are_a_type_error(args: Any) -> None:
+    with pytest.raises(TypeError):
+        _core.build(*args)
+
+
+@pytest.mark.parametrize(
+    "groups", [[], ("x",), (("x", Numbers, {}),), (("x", Numbers, None, ()),), (("x", Numbers, {}, (5,)),)]
+)
+def test_what_are_no_groups_is_a_type_error(groups: Any) -> None:
+    with pytest.raises(TypeError):
+        _core.build_groups(groups, {})
 
 
 def test_a_fold_is_a_mapping_in_the_order_of_its_plan() -> None:

@@ -63,6 +63,8 @@ typedef struct core_state {
     CORE_TYPE_LIST(CORE_TYPE_MEMBER)
 #undef CORE_TYPE_MEMBER
     PyObject *errors[CORE_N_ERRORS]; /* the exception of each sgc_fail_kind */
+    PyObject *model_slots[4];        /* names of what an object of a pydantic model keeps, see model.c */
+    PyObject *no_args;               /* () */
     PyObject *words[CORE_N_WORDS];   /* str that pages share, see labels.c; NULL where there is none */
 #ifdef Py_GIL_DISABLED
     PyMutex words_lock; /* never held while Python's code runs */
@@ -197,7 +199,14 @@ PyObject *core_family_new(PageObject *page, size_t index);
 /* pick.c: the nearest int; None for what no 64-bit integer holds. */
 PyObject *core_nearest(double value);
 bool core_is_whole(double value); /* does one hold it? */
+/* The number for a slot of a fold, or of any mapping; whole: True or False. */
+PyObject *core_picked(core_state *state, PyObject *fold, PyObject *slot, PyObject *whole);
 PyObject *core_pick(PyObject *module, PyObject *const *args, Py_ssize_t n_args);
+
+/* model.c */
+int core_model_init(core_state *state);
+PyObject *core_build(PyObject *module, PyObject *const *args, Py_ssize_t n_args);
+PyObject *core_build_groups(PyObject *module, PyObject *const *args, Py_ssize_t n_args);
 
 /* write.c */
 PyObject *core_write(PyObject *module, PyObject *const *args, Py_ssize_t n_args);

@@ -127,7 +127,24 @@ PyDoc_STRVAR(write_doc,
              "    and of such a dict for each object inside.\n"
              "quantiles: tuple of (name, q), which a histogram is told by as by summary().");
 
+PyDoc_STRVAR(build_doc, "build($module, model, defaults, values, extra=None, private=None, /)\n--\n\n"
+                        "An object of a pydantic model, of values that are what its fields want.\n\n"
+                        "model: its class.\n"
+                        "defaults: dict of fields that are not set.\n"
+                        "values: dict of those that are.\n"
+                        "extra: what the class keeps of others, None or a dict.\n"
+                        "private: dict of its private attributes; None where it has none.");
+
+PyDoc_STRVAR(build_groups_doc,
+             "build_groups($module, groups, fold, /)\n--\n\n"
+             "A dict of objects of pydantic models by name, and `absent`: the list of the slots\n"
+             "of which pick() gives None, whose fields are not set.\n\n"
+             "groups: tuple of (name, model, defaults, fields): a dict of all fields, and those of\n"
+             "    them to be set, as for pick().");
+
 static PyMethodDef module_methods[] = {
+    {"build", (PyCFunction)(void (*)(void))core_build, METH_FASTCALL, build_doc},
+    {"build_groups", (PyCFunction)(void (*)(void))core_build_groups, METH_FASTCALL, build_groups_doc},
     {"write", (PyCFunction)(void (*)(void))core_write, METH_FASTCALL, write_doc},
     {"pick", (PyCFunction)(void (*)(void))core_pick, METH_FASTCALL, pick_doc},
     {"process", process, METH_NOARGS, process_doc},
@@ -216,8 +233,8 @@ static PyObject *default_limits(void)
 static int module_exec(PyObject *module)
 {
     core_state *state = PyModule_GetState(module);
-    if (core_errors_import(state) < 0 || add_types(module, state) < 0 || adopt_types(state) < 0 ||
-        add_constant(module, "LIMITS", default_limits()) < 0 ||
+    if (core_errors_import(state) < 0 || core_model_init(state) < 0 || add_types(module, state) < 0 ||
+        adopt_types(state) < 0 || add_constant(module, "LIMITS", default_limits()) < 0 ||
         add_constant(module, "REASONS", core_reasons()) < 0 ||
         add_constant(module, "CURL_VERSION", core_text_z(sgc_curl_version())) < 0)
         return -1;
@@ -245,6 +262,9 @@ static int module_clear(PyObject *module)
 #undef CLEAR_TYPE
     for (int i = 0; i < CORE_N_ERRORS; i++)
         Py_CLEAR(state->errors[i]);
+    for (size_t i = 0; i < sizeof state->model_slots / sizeof *state->model_slots; i++)
+        Py_CLEAR(state->model_slots[i]);
+    Py_CLEAR(state->no_args);
     core_words_clear(state);
     return 0;
 }

@@ -75,7 +75,7 @@ static PyObject *numbers(PyObject *values, bool whole)
     return dict;
 }
 
-static PyObject *picked(core_state *state, PyObject *fold, PyObject *slot, PyObject *whole)
+PyObject *core_picked(core_state *state, PyObject *fold, PyObject *slot, PyObject *whole)
 {
     sgc_slot found = {.kind = SGC_SLOT_HIST};
     if (slot == Py_None)
@@ -104,7 +104,7 @@ PyObject *core_pick(PyObject *module, PyObject *const *args, Py_ssize_t n_args)
         if (!PyTuple_CheckExact(field) || PyTuple_GET_SIZE(field) != 3)
             PyErr_SetString(PyExc_TypeError, "a field is a tuple of name, slot and whole");
         else
-            made = picked(state, args[1], PyTuple_GET_ITEM(field, 1), PyTuple_GET_ITEM(field, 2));
+            made = core_picked(state, args[1], PyTuple_GET_ITEM(field, 1), PyTuple_GET_ITEM(field, 2));
         if (!made || PyDict_SetItem(dict, PyTuple_GET_ITEM(field, 0), made) < 0)
             Py_CLEAR(dict);
         Py_XDECREF(made);
