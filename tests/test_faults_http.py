@@ -160,6 +160,7 @@ FAULTS = {
     "no colon in a header": framing(then_close(b"HTTP/1.1 200 OK\r\nsecret\r\n\r\n" + PAGE)),
     "a NUL in a header": framing(then_close(b"HTTP/1.1 200 OK\r\nX: sec\0ret\r\n\r\n" + PAGE)),
     "a blank before a colon": framing(then_close(b"HTTP/1.1 200 OK\r\nContent-Length : 4\r\n\r\n" + PAGE)),
+    "a carriage return in a header": framing(then_close(sized(PAGE, fields="X: y\rContent-Length: 4\r\n"))),
     "a trailer without colon": framing(then_close(TRAILERS + b"secret\r\n\r\n")),
     "headers that end early": framing(then_close(b"HTTP/1.1 200 OK\r\nContent-Len"), "header"),
     # where the body ends

@@ -178,6 +178,19 @@ def test_an_address_that_drops_everything_leaves_time_for_the_next(
     assert took.seconds < 2
 
 
+@pytest.mark.parametrize("guard", [None, Guard(["10.9.0.0/16", "some.example"])], ids=["open", "guarded"])
+def test_addresses_at_which_nobody_listens_cost_next_to_nothing(guard: Guard | None) -> None:
+    refusing = [f"10.9.0.{n}" for n in range(10, 18)]
+    with (
+        names(lambda name, nth: [*refusing, "10.9.0.2"]),
+        serving(answer(PAGE), host="10.9.0.2", port=30000),
+        Scraper(guard=guard) as scraper,
+    ):
+        result, took = fetch(scraper, Endpoint("http://some.example:30000/", timeout=60), PLAN)
+    assert result.fold == RUNNING
+    assert took.seconds < 10
+
+
 def test_a_dead_address_of_the_other_family_costs_little() -> None:
     with (
         names(lambda name, nth: ["fd00::9", "10.9.0.2"]),

@@ -191,7 +191,8 @@ static bool read_field(sgc__answer *answer, sgc_str line)
     const char *colon = memchr(line.ptr, ':', line.len);
     sgc_str name, value;
 
-    if (!colon || colon == line.ptr || is_blank(colon[-1]) || memchr(line.ptr, 0, line.len))
+    if (!colon || colon == line.ptr || is_blank(colon[-1]) || memchr(line.ptr, 0, line.len) ||
+        memchr(line.ptr, '\r', line.len))
         return STOP(answer, SGC_REASON_FRAMING, "not a header line; expected \"name: value\"");
     name = (sgc_str){line.ptr, (size_t)(colon - line.ptr)};
     value = trim((sgc_str){colon + 1, line.len - name.len - 1});

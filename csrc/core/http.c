@@ -230,9 +230,15 @@ static curl_socket_t on_socket(void *ctx, curlsocktype purpose, struct curl_sock
     return http->fd < 0 ? CURL_SOCKET_BAD : http->fd;
 }
 
-/* Perhaps long after the scrape it was opened for. */
+/* Perhaps long after the scrape it was opened for. Where no connection came about
+ * there may be another address, which libcurl 7.88 tries only when it is asked again. */
 static int on_close(void *ctx, curl_socket_t fd)
 {
+    struct sockaddr_in6 peer;
+    socklen_t len = sizeof peer;
+
+    if (getpeername(fd, (struct sockaddr *)&peer, &len) != 0)
+        sgc__shard_hurry(ctx);
     sgc__shard_closing(ctx, fd);
     return close(fd);
 }
@@ -295,17 +301,17 @@ static int find_socket(const sgc__http *http, const struct sockaddr_in6 *peer, i
 }
 
 /* OpenSSL's, where libcurl brings that along; else NULL. */
-__attribute__((weak)) int SSL_pending(const void *ssl);
+__attribute__((weak)) int SSL_has_pending(const void *ssl);
 
-/* Are there bytes that TLS has undone already, and that nobody has read? Of a
- * record libcurl reads no more than the answer's length. */
-static bool has_undone(CURL *easy)
+/* Has OpenSSL taken bytes from the socket that nobody has read? Of a record libcurl
+ * reads no more than the answer's length, and newer ones let it read ahead. */
+static bool holds_bytes(CURL *easy)
 {
     const struct curl_tlssessioninfo *tls = NULL;
 
     curl_easy_getinfo(easy, CURLINFO_TLS_SSL_PTR, &tls);
-    return SSL_pending && tls && tls->backend == CURLSSLBACKEND_OPENSSL && tls->internals &&
-           SSL_pending(tls->internals) > 0;
+    return SSL_has_pending && tls && tls->backend == CURLSSLBACKEND_OPENSSL && tls->internals &&
+           SSL_has_pending(tls->internals) == 1;
 }
 
 /* Has the server closed a kept connection, or sent what nobody asked for? The
@@ -318,7 +324,7 @@ static bool is_stale(const sgc__http *http)
     ssize_t n = recv(http->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 
     return n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) ||
-           (http->endpoint->https && has_undone(http->easy));
+           (http->endpoint->https && holds_bytes(http->easy));
 }
 
 /* Just before the request is sent, over a new or a kept connection. libcurl

@@ -54,7 +54,7 @@ void sgc__shard_closing(sgc__shard *shard, int fd);
 /* The first of its open sockets behind `fd`; -1. */
 int sgc__shard_next(const sgc__shard *shard, int fd);
 
-/* libcurl takes its time to show the next address of a name: here there is none to lose. */
+/* libcurl takes its time to show or try the next address of a name: here there is none to lose. */
 void sgc__shard_hurry(sgc__shard *shard);
 
 /* When libcurl is to be called at the latest; INT64_MAX. */
