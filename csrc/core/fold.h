@@ -67,9 +67,10 @@ typedef struct {
 
 /* A growing array of one of these, found by their keys, which stand first in them. */
 typedef struct {
-    sgc__arena *arena; /* that it lies in */
+    sgc__arena *arena; /* of keys, and of the rows while they are few */
     size_t size;       /* of a row, bytes */
     void *list;
+    bool on_heap;
     size_t n;
     size_t room;
     sgc__index index;

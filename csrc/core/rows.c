@@ -17,19 +17,21 @@ sgc_str sgc__row_key(const void *owner, size_t i)
     return *(const sgc_str *)((const char *)t->list + i * t->size);
 }
 
-/* The rows that were too few stay in the arena until its end: no more bytes
- * than there are now. */
+/* Few rows lie in the arena, where those that became too few stay until its end; many
+ * on the heap, which takes such back. */
 static bool grow(table *t)
 {
-    size_t room = t->room ? t->room * 2 : 2;
-    void *list = sgc__arena_alloc(t->arena, room, t->size);
+    size_t room = t->room < FEW_ROWS ? t->room + FEW_ROWS / 2 : sgc__grow(t->room, 0);
+    void *list = room <= FEW_ROWS ? sgc__arena_alloc(t->arena, room, t->size)
+                                  : sgc__resize(t->on_heap ? t->list : NULL, room, t->size);
 
     if (!list)
         return false;
-    if (t->n)
+    if (t->n && !t->on_heap)
         memcpy(list, t->list, t->n * t->size);
     t->list = list;
     t->room = room;
+    t->on_heap = room > FEW_ROWS;
     return true;
 }
 
@@ -105,5 +107,7 @@ void sgc__table_clear(table *t)
 
 void sgc__table_free(table *t)
 {
+    if (t->on_heap)
+        sgc__release(t->list);
     sgc__index_free(&t->index);
 }
