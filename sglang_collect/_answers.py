@@ -74,9 +74,9 @@ SENTENCES = {
 
 _DESCRIPTIONS = {
     403: "The target is not allowed",
-    404: "An instance that is not registered, and no endpoint",
+    404: "An instance that is not registered",
     413: "The request is too large",
-    422: "The request is malformed",
+    422: "The request is malformed, or names neither an endpoint nor a registered instance",
     500: "The collection failed",
     503: "Too many collections are under way",
     508: "The request comes from a scrape of a router",

@@ -161,14 +161,14 @@ def create_router(settings: RouterSettings | None = None) -> APIRouter:
     @router.post(
         "/collect/sglang",
         response_model=MetricsCollectionResponse,
-        responses=described(404, 413, 422, 503, 508),
+        responses=described(413, 422, 503, 508),
         openapi_extra=_requests.body_of(CollectionRequest),
     )
     async def collect_sglang_metrics(request: Request) -> Response:
         """Collect metrics from an SGLang instance: 200, whatever came of it."""
         _refuse_own_hop(request)
         asked = await _requests.posted(request, CollectionRequest, _requests.MAX_BYTES)
-        outcome = await service.collect(service.wanted(asked), request)
+        outcome = await service.collect(service.wanted(asked, "body"), request)
         return _json(response_json(asked.instance_id, outcome))
 
     @router.post(
@@ -191,13 +191,13 @@ def create_router(settings: RouterSettings | None = None) -> APIRouter:
     @router.get(
         "/metrics/sglang/{instance_id}",
         response_model=SGLangMetricsSnapshot,
-        responses=described(403, 404, 500, 503, 508),
+        responses=described(403, 422, 500, 503, 508),
     )
     async def get_sglang_metrics(request: Request, instance_id: str, endpoint: str | None = None) -> Response:
         """Get the current metrics of an SGLang instance."""
         _refuse_own_hop(request)
         asked = _requests.asked(instance_id, endpoint)
-        outcome = await service.collect(service.wanted(asked), request)
+        outcome = await service.collect(service.wanted(asked, "query"), request)
         if not isinstance(outcome, Failure):
             return _json(outcome)
         if outcome.refused:
@@ -333,11 +333,11 @@ class _Service:
 
     # ------------------------------------------------------------- collections
 
-    def wanted(self, asked: CollectionRequest) -> _Wanted:
-        """Settles what a request leaves open, or raises 404."""
+    def wanted(self, asked: CollectionRequest, place: str) -> _Wanted:
+        """Settles what a request leaves open, or raises 422 where an endpoint is missing in that place."""
         wanted = self._settled(asked)
         if wanted is None:
-            raise HTTPException(404, NOT_KNOWN)
+            raise HTTPException(422, [{"type": "missing", "loc": [place, "endpoint"], "msg": NOT_KNOWN}])
         return wanted
 
     def _settled(self, asked: CollectionRequest) -> _Wanted | None:

@@ -345,10 +345,15 @@ def test_an_endpoint_that_a_caller_names_is_allowed_or_not_and_gets_no_credentia
     assert "authorization" not in request.headers
 
 
-def test_an_unknown_instance_without_an_endpoint_is_404(client: TestClient) -> None:
-    for response in (client.get(METRICS), post(client)):
-        assert response.status_code == 404
-        assert response.json() == {"detail": "unknown instance: name its endpoint"}
+def test_an_unknown_instance_without_an_endpoint_is_422(client: TestClient) -> None:
+    for response, place in ((client.get(METRICS), "query"), (post(client), "body")):
+        assert response.status_code == 422
+        problem = {
+            "type": "missing",
+            "loc": [place, "endpoint"],
+            "msg": "unknown instance: name its endpoint",
+        }
+        assert response.json() == {"detail": [problem]}
 
 
 # ------------------------------------------------------------- what leaves
@@ -620,7 +625,7 @@ def collecting(service: api._Service, endpoint: str, **more: Any) -> Coroutine[A
     """A collection for a client that stays."""
     asked = _requests.CollectionRequest(**{"instance_id": "x", "endpoint": endpoint, **more})
     request = starlette.requests.Request({"type": "http", "headers": []}, receive=never)
-    return service.collect(service.wanted(asked), request)
+    return service.collect(service.wanted(asked, "body"), request)
 
 
 @pytest.fixture
