@@ -202,7 +202,7 @@ typedef struct sgc__parser {
     uint64_t n_layouts;
     sgc__model models[SGC__MODELS];
     sgc__model *order[SGC__MODELS]; /* that of the last line first */
-    bool apart;                     /* lines that no model is of came behind those of the models */
+    bool apart;                     /* the last line is of no model */
     bool retold;                    /* metadata came: the next sample may be of another family */
     sgc__arena scratch;             /* what the current line needs */
     sgc__arena kept;     /* names whose escapes were resolved: the page's own bytes hold the others */

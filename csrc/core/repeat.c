@@ -39,17 +39,27 @@ static sgc__model *to_front(sgc__parser *ps, int i)
     return ps->order[0] = model;
 }
 
-void sgc__model_set(sgc__parser *ps, sgc__sample *s, const char *series_end)
+/* The one that a new model takes the place of: one of no use, or the last. */
+static sgc__model *model_choose(sgc__parser *ps)
 {
-    sgc__model *model;
-    size_t len = (size_t)(series_end - s->line);
     int i = 0;
 
     while (i < SGC__MODELS - 1 && ps->order[i]->usable)
         i++;
-    model = to_front(ps, i);
-    model->usable = !s->odd && !s->exemplar && s->n_labels && s->name.ptr == s->line && len < UINT32_MAX &&
-                    spans_room(model, s->n_labels);
+    return to_front(ps, i);
+}
+
+void sgc__model_set(sgc__parser *ps, sgc__sample *s, const char *series_end)
+{
+    sgc__model *model;
+    size_t len = (size_t)(series_end - s->line);
+
+    ps->retold = false;
+    ps->apart = s->odd || s->exemplar || !s->n_labels || s->name.ptr != s->line || len >= UINT32_MAX;
+    if (ps->apart)
+        return;
+    model = model_choose(ps);
+    model->usable = spans_room(model, s->n_labels);
     if (!model->usable)
         return; /* without memory for it the next line is read as any other */
     s->layout = ++ps->n_layouts;
@@ -220,14 +230,18 @@ static bool sample_renew(sgc__parser *ps, sgc__sample *s, sgc_str name, bool las
 /* The series of the line at p by any label of any model, which is then the first. */
 static SGC_APART const char *any_match(sgc__parser *ps, const char *p, uint64_t longest)
 {
-    sgc_str name = {p, (size_t)(sgc__scan_name(p, ps->end) - p)};
+    sgc_str name = {p, 0};
 
-    if (!name.len || name.len > ps->options.limits.name_length)
-        return NULL;
     for (int i = 0; i < SGC__MODELS; i++) {
         sgc__model *model = ps->order[i];
-        const char *series_end =
-            model->usable ? labels_match(model, p, p + name.len, ps->end, longest) : NULL;
+        const char *series_end;
+        if (!model->usable)
+            continue;
+        if (!name.len)
+            name.len = (size_t)(sgc__scan_name(p, ps->end) - p);
+        if (!name.len || name.len > ps->options.limits.name_length)
+            return NULL;
+        series_end = labels_match(model, p, p + name.len, ps->end, longest);
         if (!series_end)
             continue;
         to_front(ps, i);

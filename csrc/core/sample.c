@@ -513,7 +513,6 @@ static const char *sample_read(sgc__reader *r, const char *p)
     if (!sgc__name_keep(r->ps, &s.name) || !sgc__family_resolve(r->ps, &s))
         return sgc__reader_no_memory(r);
     sgc__model_set(r->ps, &s, series_end);
-    r->ps->apart = r->ps->retold = false;
     return sgc__sample_emit(r, p, &s);
 }
 
