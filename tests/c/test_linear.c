@@ -4,6 +4,8 @@
  *
  *   test_linear                from 1 to 4 MiB, in some seconds
  *   test_linear long [NAME]    from 4 to 64 MiB, in minutes; all figures
+ *   test_linear list           the pages, and the modes that they are read in
+ *   test_linear once NAME MODE BYTES    for tools/instructions.sh, which counts instead of measuring time
  *
  * Time is that of the process alone, and of some runs the shortest: what else
  * the machine does only ever adds to it.
@@ -489,6 +491,28 @@ static bool plan_make(void)
     return true;
 }
 
+static void list_print(void)
+{
+    for (size_t i = 0; i < sizeof makers / sizeof *makers; i++)
+        for (mode m = TEXT; m < MODES; m++)
+            if (makers[i].modes & 1 << m)
+                printf("%s %s\n", makers[i].name, mode_names[m]);
+}
+
+/* Reads one page, once. */
+static void once(const char *name, const char *mode_name, size_t bytes)
+{
+    for (size_t i = 0; i < sizeof makers / sizeof *makers; i++)
+        for (mode m = TEXT; m < MODES; m++) {
+            page p;
+            if (strcmp(makers[i].name, name) || strcmp(mode_names[m], mode_name))
+                continue;
+            CHECK(page_make(&p, i, bytes, m));
+            read_page(&p, m);
+            free(p.text);
+        }
+}
+
 /* Sanitizers and valgrind take so long that smaller pages have to do. */
 static size_t room_choose(void)
 {
@@ -507,14 +531,23 @@ int main(int argc, char **argv)
     static const sgc_allocator allocator = {count_alloc, count_resize, count_release, NULL};
     size_t room;
 
+    if (argc > 1 && strcmp(argv[1], "list") == 0) {
+        list_print();
+        return 0;
+    }
     lengthy = argc > 1 && strcmp(argv[1], "long") == 0;
+    sgc_allocator_set(&allocator);
+    CHECK(plan_make());
+    if (argc == 5) {
+        once(argv[2], argv[3], strtoull(argv[4], NULL, 10));
+        sgc_plan_free(plan);
+        return check_failed != 0;
+    }
     room = lengthy ? 4 << 20 : room_choose();
 #ifdef __GLIBC__
     mallopt(M_MMAP_THRESHOLD, INT_MAX); /* memory of one run serves the next: no page faults are measured */
     mallopt(M_TRIM_THRESHOLD, INT_MAX);
 #endif
-    sgc_allocator_set(&allocator);
-    CHECK(plan_make());
     for (size_t i = 0; i < sizeof makers / sizeof *makers; i++)
         for (mode m = TEXT; m < MODES; m++)
             if (makers[i].modes & 1 << m && (argc < 3 || strcmp(argv[2], makers[i].name) == 0))
