@@ -263,6 +263,8 @@ class Fleet:
             sweep = Sweep(self._roster, inbox)
             while sweep.missing:
                 sweep.take(await inbox.wait_in_loop())
+        except GeneratorExit:  # thrown away, maybe in a thread that has the roster's lock
+            raise
         except BaseException:
             self._roster.leave(inbox)
             raise

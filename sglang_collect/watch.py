@@ -148,6 +148,9 @@ class Watch(AsyncIterator["list[ScrapeResult]"], Iterator["list[ScrapeResult]"])
             while self._start_due():
                 if batch := self._batch(await self._inbox.wait_in_loop(self._until_next())):
                     return batch
+        except GeneratorExit:  # thrown away, maybe in a thread that has the roster's lock
+            self._closed = True
+            raise
         except BaseException:
             self.close()
             raise

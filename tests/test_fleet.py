@@ -477,6 +477,16 @@ def test_a_result_that_comes_twice_counts_once(server: Server, monkeypatch: pyte
         assert len({id(result) for result in watched}) == len(watched)
 
 
+@pytest.mark.parametrize("way", ["sweep", "watch"])
+async def test_the_garbage_collector_may_throw_away_who_waits_at_any_moment(silent: Server, way: str) -> None:
+    with sc.Fleet(targets(silent, 1), timeout=60) as fleet:
+        waits = fleet.ascrape() if way == "sweep" else fleet.watch().__anext__()
+        waits.send(None)
+        await asyncio.sleep(0.01)
+        with fleet._roster._lock:  # as it may in the middle of an add()
+            waits.close()
+
+
 def test_a_forked_child_goes_on_with_connections_of_its_own(server: Server, silent: Server) -> None:
     done = python(
         """
