@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+import time
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -11,7 +13,7 @@ from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
 from ._result import ScrapeResult
-from .aggregate import FleetAggregate
+from .aggregate import FleetAggregate, aggregating
 from .collector import _reason
 from .fleet import Fleet
 from .groups import SGLangCacheMetrics, SGLangRequestMetrics, SGLangSystemMetrics
@@ -30,11 +32,13 @@ __all__ = [
     "Outcome",
     "batch_json",
     "described",
+    "in_turns",
     "response_json",
     "sentence",
     "shown",
 ]
 
+_TURN = 0.001  # seconds for which nothing else is done in the event loop
 _MAX_SHOWN = 200  # characters of somebody else's text in a log line
 
 NOT_ALLOWED = "target not allowed"
@@ -174,6 +178,18 @@ class FleetState(BaseModel):
     aggregate: FleetAggregate
 
 
+async def in_turns(parts: Iterable[bytes | None]) -> bytes:
+    """All of them, while the event loop does other things in between."""
+    made, until = [], time.perf_counter() + _TURN
+    for part in parts:
+        if part is not None:
+            made.append(part)
+        if time.perf_counter() > until:
+            await asyncio.sleep(0)
+            until = time.perf_counter() + _TURN
+    return b"".join(made)
+
+
 class FleetWriter:
     """Writes the ``FleetState`` of a fleet, and keeps what it wrote of each result.
 
@@ -183,20 +199,22 @@ class FleetWriter:
     def __init__(self) -> None:
         self._kept: dict[str, tuple[ScrapeResult | None, bytes, bytes]] = {}
 
-    def write(self, fleet: Fleet) -> bytes:
-        """The JSON. Where much is new in a large fleet it takes a while."""
-        latest, before, kept, targets = fleet.latest, self._kept, {}, []
-        for target in fleet.targets:
+    def write(self, fleet: Fleet) -> Generator[bytes | None, None, None]:
+        """The JSON in parts, and None in between where one would take long."""
+        latest, before, kept = fleet.latest, self._kept, {}
+        yield b'{"timestamp":%b,"targets":[' % to_json(datetime.now(timezone.utc))
+        for number, target in enumerate(fleet.targets):
             name = target.instance_id
             result = latest.get(name)
             known = before.get(name)
             if known is None or known[0] is not result:
                 known = (result, *_state_json(name, result))
             kept[name] = known
-            targets.append(known[1] + to_json(None if result is None else result.age) + known[2])
+            age = to_json(None if result is None else result.age)
+            yield b"%b%b%b%b" % (b"," if number else b"", known[1], age, known[2])
         self._kept = kept
-        moment, whole = to_json(datetime.now(timezone.utc)), fleet.aggregate().model_dump_json().encode()
-        return b'{"timestamp":%b,"targets":[%b],"aggregate":%b}' % (moment, b",".join(targets), whole)
+        aggregate = yield from aggregating(*fleet._folds())
+        yield b'],"aggregate":%b}' % aggregate.model_dump_json().encode()
 
 
 def _state_json(instance_id: str, result: ScrapeResult | None) -> tuple[bytes, bytes]:

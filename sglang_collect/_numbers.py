@@ -19,7 +19,15 @@ from .catalog import Field, Reading, by_slot, histogram_slot, sglang, sglang_fie
 from .catalog.formula import formula_of
 from .groups import NATIVE_GROUPS, PLAN_GROUPS, QUANTILES, Distribution, SGLangRank
 
-__all__ = ["group_numbers", "native_json", "native_numbers", "plan_groups", "plan_json", "plan_record"]
+__all__ = [
+    "group_numbers",
+    "native_json",
+    "native_numbers",
+    "place",
+    "plan_groups",
+    "plan_json",
+    "plan_record",
+]
 
 logger = logging.getLogger("sglang_collect")
 
@@ -27,7 +35,7 @@ _METRICS = {metric.name: metric for metric in sglang.READ}
 _FIELDS = {field.name: field for field in sglang_fields.FIELDS}
 
 
-def _place(field: Field) -> str | None:
+def place(field: Field) -> str | None:
     """Where in a fold the field is; None where Python makes it."""
     if formula_of(field) is not None:
         return field.name
@@ -50,9 +58,9 @@ class _Group:
     def __init__(self, name: str, model: type[BaseModel]) -> None:
         infos = model.model_fields
         fields = {key: _FIELDS[f"{name}.{key}"] for key in infos}
-        computed = {key: field.read for key, field in fields.items() if _place(field) is None}
+        computed = {key: field.read for key, field in fields.items() if place(field) is None}
         self.computed = [(key, read) for key, read in computed.items() if read is not None]
-        self.stored = tuple((key, _place(field), _is_whole(infos[key])) for key, field in fields.items())
+        self.stored = tuple((key, place(field), _is_whole(infos[key])) for key, field in fields.items())
         self._as_numbers = tuple((key, key, _is_whole(infos[key])) for key in computed)
         self._distributions = [key for key, info in infos.items() if info.annotation == Distribution | None]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core
 from ._answers import sentence
-from .aggregate import combined
+from .aggregate import Part, combined, part_of
 from .catalog import Reading, Value, sglang_fields
 from .groups import NATIVE_GROUPS, finite
 from .window import LATENCIES, Difference
@@ -50,6 +50,7 @@ _GAUGES = {
 }
 _HIT_RATE = replace(_FIELDS["cache_metrics.cache_hit_rate"], own="", read=sglang_fields.hit_ratio)
 """By counters alone: a gauge says nothing of a minute."""
+_LATENCIES = {name: _FIELDS[f"latency.{name}"] for name in _IN_ROWS}
 
 
 class _Minute(NamedTuple):
@@ -57,6 +58,23 @@ class _Minute(NamedTuple):
 
     seconds: float
     difference: Difference
+
+
+class _Seen:
+    """What a target that is up has to say of now and of the minute before, for itself or among others."""
+
+    def __init__(self, reading: Reading, minute: _Minute | None) -> None:
+        self.gauges = {name: part_of(field, reading) for name, field in _GAUGES.items()}
+        self.seconds = None if minute is None else minute.seconds
+        self.rates: dict[str, float | None] = {}
+        self.hit_rate: Part | None = None
+        self.latencies: dict[str, Part | None] = {}
+        if minute is not None:
+            for name, count in _COUNTERS.items():
+                amount = count(minute.difference)
+                self.rates[name] = None if amount is None else amount / minute.seconds
+            self.hit_rate = part_of(_HIT_RATE, minute.difference)
+            self.latencies = {name: part_of(field, minute.difference) for name, field in _LATENCIES.items()}
 
 
 class Recent:
@@ -70,12 +88,13 @@ class Recent:
         self._kept: deque[tuple[float, _core.Fold]] = deque()
         self._rates = _Rates()
         self._points = Points()
+        self._seen: _Seen | None = None
         self._row: bytes | None = None
 
     def note(self, result: ScrapeResult) -> None:
         """Takes in the newest result of the target."""
         self._result = result
-        self._row = None
+        self._seen = self._row = None
         good = result._last
         if result.up and good is not None:
             before = result._before
@@ -86,7 +105,7 @@ class Recent:
             self._minute = self._minute_to(good.at, good.fold)
             if self._points.is_due(good.started):
                 rates = self._rates.until(good.started, reading)
-                self._points.add(good.started, _point([reading], _differences([self._minute]), rates))
+                self._points.add(good.started, _point(self.seen, rates))
         else:
             self._minute = None
             self._rates.begin_again()
@@ -127,6 +146,13 @@ class Recent:
         fold = None if self._result is None else self._result._fold_within(math.inf)
         return None if fold is None else Reading(fold)
 
+    @property
+    def seen(self) -> list[_Seen]:
+        """It alone; empty where it is down, or nothing is known yet."""
+        if self._seen is None and (reading := self._reading) is not None:
+            self._seen = _Seen(reading, self._minute)
+        return [] if self._seen is None else [self._seen]
+
     # -------------------------------------------------------------- for who looks
 
     def row(self) -> bytes:
@@ -136,7 +162,7 @@ class Recent:
         return self._row
 
     def _row_values(self) -> dict[str, Any]:
-        result, reading = self._result, self._reading
+        result = self._result
         error = None if result is None else result.error
         return {
             "instance_id": self.instance_id,
@@ -144,7 +170,7 @@ class Recent:
             "error": None if error is None else sentence(error) or "internal error",
             "at": None if result is None or result._last is None else result._last.at,
             "restarted": self._restarted,
-            **_shown([] if reading is None else [reading], [self._minute]),
+            **_shown(self.seen),
         }
 
     def history(self) -> dict[str, Any]:
@@ -242,68 +268,56 @@ _LINES = (
 
 def totals(recents: Iterable[Recent]) -> dict[str, Any]:
     """The targets that are up as one server, in the numbers of a row."""
-    recents = list(recents)
-    readings = _readings(recents)
-    return {"up": len(readings), **_shown(readings, [recent._minute for recent in recents])}
+    seen = [one for recent in recents for one in recent.seen]
+    return {"up": len(seen), **_shown(seen)}
 
 
 def point_of_all(recents: Collection[Recent]) -> dict[str, float | None]:
     """The targets that are up as one server, in the numbers of a point: rates add up."""
-    newest = [recent.newest_point() for recent in recents if recent._reading is not None]
+    newest = [recent.newest_point() for recent in recents if recent.seen]
     rates = {}
     for name in _COUNTERS:
         known = [rate for point in newest if (rate := point.get(name)) is not None]
         if known:
             rates[name] = sum(known)
-    return _point(_readings(recents), _differences(recent._minute for recent in recents), rates)
+    return _point([one for recent in recents for one in recent.seen], rates)
 
 
-def _readings(recents: Iterable[Recent]) -> list[Reading]:
-    return [reading for recent in recents if (reading := recent._reading) is not None]
-
-
-def _differences(minutes: Iterable[_Minute | None]) -> list[Difference]:
-    return [minute.difference for minute in minutes if minute is not None]
-
-
-def _shown(readings: Sequence[Reading], minutes: Iterable[_Minute | None]) -> dict[str, Any]:
-    """The numbers of pages and of the minutes before them, of one target or of many."""
-    known = [minute for minute in minutes if minute is not None]
-    differences = _differences(known)
+def _shown(seen: Sequence[_Seen]) -> dict[str, Any]:
+    """The numbers of now and of the minute before, of one target or of many."""
     return {
-        **_gauges(readings),
-        "seconds": max((minute.seconds for minute in known), default=None),
-        **{name: _per_second(name, known) for name in _COUNTERS},
-        "cache_hit_rate": _number(combined(_HIT_RATE, differences)),
-        **_latencies(differences),
+        **_gauges(seen),
+        "seconds": max((one.seconds for one in seen if one.seconds is not None), default=None),
+        **{name: _rate(name, seen) for name in _COUNTERS},
+        "cache_hit_rate": _number(combined(_HIT_RATE, (one.hit_rate for one in seen))),
+        **_latencies(seen),
     }
 
 
-def _point(
-    readings: Sequence[Reading], differences: Sequence[Difference], rates: Mapping[str, float]
-) -> dict[str, float | None]:
+def _point(seen: Sequence[_Seen], rates: Mapping[str, float]) -> dict[str, float | None]:
     """The same as a point of charts, whose rates are of ten seconds."""
-    values = {**_gauges(readings), **rates}
-    for name, quantiles in _latencies(differences).items():
+    values = {**_gauges(seen), **rates}
+    for name, quantiles in _latencies(seen).items():
         values |= {f"{name}_{label}": value for label, value in zip(_QUANTILES, quantiles, strict=True)}
     return values
 
 
-def _gauges(readings: Sequence[Reading]) -> dict[str, float | None]:
-    return {name: _number(combined(field, readings)) for name, field in _GAUGES.items()}
+def _gauges(seen: Sequence[_Seen]) -> dict[str, float | None]:
+    return {
+        name: _number(combined(field, (one.gauges[name] for one in seen))) for name, field in _GAUGES.items()
+    }
 
 
-def _latencies(differences: Sequence[Difference]) -> dict[str, tuple[float | None, ...]]:
-    return {name: _quantiles(combined(_FIELDS[f"latency.{name}"], differences)) for name in _IN_ROWS}
+def _latencies(seen: Sequence[_Seen]) -> dict[str, tuple[float | None, ...]]:
+    return {
+        name: _quantiles(combined(field, (one.latencies.get(name) for one in seen)))
+        for name, field in _LATENCIES.items()
+    }
 
 
-def _per_second(name: str, minutes: Sequence[_Minute]) -> float | None:
+def _rate(name: str, seen: Iterable[_Seen]) -> float | None:
     """A rate of all of them together; None where none has a source for it."""
-    rates = [
-        amount / minute.seconds
-        for minute in minutes
-        if (amount := _COUNTERS[name](minute.difference)) is not None
-    ]
+    rates = [rate for one in seen if (rate := one.rates.get(name)) is not None]
     return sum(rates) if rates else None
 
 

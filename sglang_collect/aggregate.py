@@ -7,13 +7,14 @@ merged, a ratio or a mean is weighted by what it is a ratio or a mean of, and a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import reduce
-from operator import add
-from typing import Any, cast
+from operator import add, itemgetter
+from typing import Any, NamedTuple, cast
 
 from . import _core
+from ._numbers import place
 from .catalog import Field as CatalogField
 from .catalog import Reading, Value, sglang, sglang_fields
 from .groups import (
@@ -37,7 +38,10 @@ from .groups import (
     nearest,
 )
 
-__all__ = ["FleetAggregate", "aggregate", "combined", "weighted_mean"]
+__all__ = ["FleetAggregate", "Part", "aggregate", "aggregating", "combined", "part_of", "weighted_mean"]
+
+
+_STEP = 100  # pages of which one field is read in a step
 
 
 class FleetAggregate(Model):
@@ -85,12 +89,26 @@ class FleetAggregate(Model):
 
 def aggregate(folds: Sequence[_core.Fold], stale: Sequence[str]) -> FleetAggregate:
     """The aggregate of the servers whose newest pages these are, beside the names of those left out."""
+    steps = aggregating(folds, stale)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast(FleetAggregate, end.value)
+
+
+def aggregating(folds: Sequence[_core.Fold], stale: Sequence[str]) -> Generator[None, None, FleetAggregate]:
+    """The same in steps, each of which takes little time."""
     readings = [Reading(fold) for fold in folds]
     values: dict[str, dict[str, Any]] = {group: {} for group in (*PLAN_GROUPS, *NATIVE_GROUPS)}
     absent = []
     for field in sglang_fields.FIELDS:
+        parts: list[Part | None] = []
+        for first in range(0, len(readings), _STEP):
+            parts += _parts(field, readings[first : first + _STEP])
+            yield
         group, name = field.name.split(".")
-        value: Any = combined(field, readings)
+        value: Any = combined(field, parts)
         if isinstance(value, _core.Histogram):
             value = Distribution.of(value)
         if group in PLAN_GROUPS:
@@ -115,10 +133,39 @@ def aggregate(folds: Sequence[_core.Fold], stale: Sequence[str]) -> FleetAggrega
 # ------------------------------------------------------------------- combining
 
 
-def combined(field: CatalogField, readings: Sequence[Reading]) -> Value:
+class Part(NamedTuple):
+    """A field of one server, and what it weighs in a mean of several; None where that is not known."""
+
+    value: Value
+    weight: float | None = None
+
+
+def part_of(field: CatalogField, reading: Reading) -> Part | None:
+    """None where the server has no source for the field."""
+    value = field.value(reading)
+    if value is None:
+        return None
+    return Part(value, _weight(field, reading) if _KINDS[field.name] == "mean" else None)
+
+
+def _parts(field: CatalogField, readings: Sequence[Reading]) -> list[Part | None]:
+    """Of many pages, quickly where the core has made the field."""
+    there = place(field)
+    if there is None or field.by:
+        return [part_of(field, reading) for reading in readings]
+    values = map(itemgetter(there), [reading.fold for reading in readings])
+    if _KINDS[field.name] != "mean":
+        return [None if value is None else Part(value) for value in values]
+    return [
+        None if value is None else Part(value, _weight(field, reading))
+        for value, reading in zip(values, readings, strict=True)
+    ]
+
+
+def combined(field: CatalogField, parts: Iterable[Part | None]) -> Value:
     """A field of all servers, or of differences of theirs; None where none has it."""
-    there = [(value, reading) for reading in readings if (value := field.value(reading)) is not None]
-    values = [value for value, _ in there]
+    there = [part for part in parts if part is not None]
+    values = [part.value for part in there]
     if len(there) <= 1:
         return values[0] if values else None
     if isinstance(values[0], _core.Histogram):
@@ -128,7 +175,7 @@ def combined(field: CatalogField, readings: Sequence[Reading]) -> Value:
     numbers = cast("list[float]", values)
     kind = _KINDS[field.name]
     if kind == "mean":
-        return weighted_mean(numbers, [_weight(field, reading) for _, reading in there])
+        return weighted_mean(numbers, [part.weight for part in there])
     return max(numbers) if kind == "max" else sum(numbers)
 
 

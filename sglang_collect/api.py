@@ -38,6 +38,7 @@ from ._answers import (
     Outcome,
     batch_json,
     described,
+    in_turns,
     response_json,
     sentence,
     shown,
@@ -226,7 +227,7 @@ def create_router(settings: RouterSettings | None = None) -> APIRouter:
     async def get_own_metrics(request: Request) -> Response:
         """Get what this service measures of its scrapes, as a metrics page."""
         _refuse_own_hop(request)
-        return Response(service.own_page(), headers={"Content-Type": CONTENT_TYPE})
+        return Response(await service.own_page(), headers={"Content-Type": CONTENT_TYPE})
 
     return router
 
@@ -413,14 +414,14 @@ class _Service:
         assert isinstance(outcome, bytes)
         return outcome
 
-    def own_page(self) -> str:
-        return own_page(self._open_fleet(), self._collections)
+    async def own_page(self) -> bytes:
+        return await in_turns(own_page(self._open_fleet(), self._collections))
 
     async def _fleet_json(self) -> bytes:
         fleet = self._open_fleet()
         if not self._watched:
             await fleet.ascrape()
-        return await asyncio.to_thread(self._writer.write, fleet)
+        return await in_turns(self._writer.write(fleet))
 
     def events(self, instance_id: str | None) -> Response:
         """What happens to all instances, or to one, for as long as the client listens."""

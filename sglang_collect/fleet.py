@@ -315,7 +315,12 @@ class Fleet:
         """
         from .aggregate import aggregate
 
-        folds, stale = [], []
+        return aggregate(*self._folds(max_age))
+
+    def _folds(self, max_age: float = math.inf) -> tuple[list[_core.Fold], list[str]]:
+        """The pages that an aggregate is of, and the names of the targets that it leaves out."""
+        folds: list[_core.Fold] = []
+        stale: list[str] = []
         for member in self._roster.members():
             result = member.latest
             fold = None if result is None else result._fold_within(max_age)
@@ -323,4 +328,4 @@ class Fleet:
                 stale.append(member.target.instance_id)
             else:
                 folds.append(fold)
-        return aggregate(folds, stale)
+        return folds, stale
