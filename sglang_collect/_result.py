@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from . import _core
 from ._numbers import plan_record
-from .catalog import histogram_slot, sglang
+from .catalog import Reading, histogram_slot, sglang
 from .collector import _reason
 from .errors import NotExposition
 from .models import SGLangMetricsSnapshot
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Good", "Outcome", "ScrapeResult", "outcome_of"]
 
 logger = logging.getLogger("sglang_collect")
+
+_MOMENT = 0.5  # seconds from the end of a scrape until its outcome is made, at most
 
 
 class Good:
@@ -127,14 +129,16 @@ class ScrapeResult:
     def window(self) -> SGLangWindow | None:
         """What the server did since the good scrape before this one.
 
-        None where this one failed or there was none before, and where it cannot be told, as when the clock
-        was set back: then ``SGLangMetricsSnapshot.since`` says why.
+        None where this one failed or there was none before, and where it cannot be told: then
+        ``SGLangMetricsSnapshot.since`` says why. A clock that somebody sets makes it no longer or shorter.
         """
-        snapshot = self.snapshot
-        if snapshot is None or self._before is None:
+        from .window import Difference, window_of
+
+        last, before = self._last, self._before
+        if not self.up or last is None or before is None or last.at <= before.at:
             return None
         try:
-            return snapshot.since(self._before.snapshot())
+            return window_of(Difference(Reading(last.fold), Reading(before.fold)), last.at - before.at)
         except ValueError as error:
             logger.debug("no window of %s: %s", self.target.instance_id, error)
             return None
@@ -214,8 +218,17 @@ def outcome_of(target: Target, limits: Limits, ends: Sequence[Any]) -> Outcome:
     except Exception as unreadable:
         return Outcome(started, elapsed, unreadable, None)
     return Outcome(
-        started, elapsed, None, Good(target, fold, page, size, started, time.monotonic() - elapsed)
+        started, elapsed, None, Good(target, fold, page, size, started, _since_boot(started, elapsed))
     )
+
+
+def _since_boot(started: float, elapsed: float) -> float:
+    """When a scrape began, by the clock that nobody sets.
+
+    It has ended a moment ago, and the other clock tells when it began, unless that was set meanwhile.
+    """
+    ago = time.time() - started
+    return time.monotonic() - (ago if elapsed <= ago <= elapsed + _MOMENT else elapsed)
 
 
 _Read = tuple[_core.Fold, Callable[[], "_core.Page | None"], int]

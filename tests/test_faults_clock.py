@@ -103,3 +103,20 @@ with sc.Fleet([sc.Target("x", sys.argv[2])], ca_file=sys.argv[3], timeout=5) as 
     with serving(answer("sglang:num_requests_running 4\n"), tls=context) as server:
         run(clock, script, server.url, str(ca_file), str(replaced))
         assert server.opened == 2
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_wall_clock_that_is_set_changes_no_window(clock: Path, hours: int) -> None:
+    script = """
+with sc.Fleet([sc.Target("x", sys.argv[2])]) as fleet:
+    began = time.monotonic()
+    fleet.scrape()
+    shift(REAL, int(sys.argv[3]) * 3600)
+    time.sleep(0.1)
+    [result] = fleet.scrape()
+    window, most = result.window, time.monotonic() - began
+assert 0.1 <= window.seconds <= most, (window.seconds, most)
+assert result.age < most
+"""
+    with serving(answer("sglang:num_running_reqs 1\n")) as server:
+        run(clock, script, server.url, str(hours))
