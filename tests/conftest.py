@@ -45,6 +45,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         pytest.skip(words)
     if outcome != "passed":
         pytest.fail(words, pytrace=False)
+    if words:
+        print(words)
     return True
 
 

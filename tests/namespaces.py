@@ -37,7 +37,7 @@ def way_in() -> list[str] | None:
 
 
 def run(tests: Sequence[str], folder: Path) -> dict[str, tuple[str, str]]:
-    """Runs tests, given by their node ids, inside: the outcome of each, and what is to be said of it."""
+    """Runs tests, given by their node ids, inside: the outcome of each, and what it or pytest said."""
     command = way_in()
     if command is None:
         return dict.fromkeys(tests, ("skipped", "the system permits no network namespace"))
@@ -52,6 +52,7 @@ def run(tests: Sequence[str], folder: Path) -> dict[str, tuple[str, str]]:
             "-c",
             ROOT / "pyproject.toml",
             f"--junitxml={report}",
+            "-ojunit_logging=system-out",
         ]
         + [f"{ROOT}/{test}" for test in tests],
         env={**os.environ, INSIDE: "1"},
@@ -64,7 +65,8 @@ def run(tests: Sequence[str], folder: Path) -> dict[str, tuple[str, str]]:
     by_name = {test.partition("::")[2]: test for test in tests}
     for case in cases:
         bad = [child for child in case if child.tag in ("skipped", "failure", "error")]
-        words = f"{bad[0].get('message')}\n{bad[0].text}" if bad else ""
+        said = case.findtext("system-out", "").partition("-\n")[2].strip()  # behind a line of pytest's
+        words = f"{bad[0].get('message')}\n{bad[0].text}" if bad else said
         outcomes[by_name[case.attrib["name"]]] = (bad[0].tag if bad else "passed", words)
     return outcomes
 

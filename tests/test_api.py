@@ -513,12 +513,19 @@ async def seconds_for(port: int, n: int) -> float:
     return time.monotonic() - started
 
 
+def is_full(task: asyncio.Task[tuple[int, str]]) -> bool:
+    return task.result()[0] == 503
+
+
 async def test_more_collections_than_there_is_room_for_are_503_at_once(silent: Server) -> None:
     settings = RouterSettings(allow=LOOPBACK, max_concurrent=4, max_queue=6)
     with running(create_app(settings)) as port:
-        timeout = max(1.0, 5 * await seconds_for(port, 50))
+        timeout = max(1.0, 10 * await seconds_for(port, 50))
         bodies = [{"instance_id": f"i{n}", "endpoint": silent.url, "timeout": timeout} for n in range(50)]
+        began, full_at = time.monotonic(), []
         tasks = asking(port, bodies)
+        for task in tasks:
+            task.add_done_callback(lambda task: full_at.append(time.monotonic()) if is_full(task) else None)
         health = []
         while not all(task.done() for task in tasks):
             with Stopwatch() as took:
@@ -527,7 +534,8 @@ async def test_more_collections_than_there_is_room_for_are_503_at_once(silent: S
             await asyncio.sleep(0.02)
         answers = [task.result() for task in tasks]
     full = [text for status, text in answers if status == 503]
-    assert len(full) == 40
+    assert len(full) == len(full_at) == 40
+    assert max(full_at) - began < timeout / 2
     assert all("retry-after: 1" in text.lower() for text in full)
     assert sum("timeout_" in text for status, text in answers if status == 200) == 10
     assert silent.most == 4

@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 from faults import (
+    PROMISED,
     SLACK,
+    best,
     check_error,
     chunked,
     fetch,
@@ -264,6 +266,42 @@ def test_a_fault_is_its_error_in_time_and_harms_nothing_else(
             fetch(scraper, Endpoint(server.url, timeout=timeout), PLAN)
             assert (server.opened, len(server.requests)) == (1, 2)
         server.close()
+
+
+@pytest.mark.parametrize("name", [name for name, fault in FAULTS.items() if fault.waits])
+def test_a_scrape_that_waits_in_vain_ends_with_its_timeout(name: str, scraper: Scraper) -> None:
+    with serving(FAULTS[name].reply) as server:
+        endpoint = Endpoint(server.url, timeout=TIMEOUT)
+
+        def take() -> float:
+            _, took = fetch(scraper, endpoint, PLAN)
+            assert took.elapsed > TIMEOUT - 0.01
+            return took.seconds
+
+        assert best(take, TIMEOUT + PROMISED) < TIMEOUT + PROMISED
+
+
+@pytest.mark.parametrize("name", ["a body without end", "chunks without end"])
+def test_of_a_body_without_end_no_more_is_taken_than_a_read_past_the_limit(
+    name: str, scraper: Scraper
+) -> None:
+    with serving(FAULTS[name].reply) as server:
+        result, _ = fetch(scraper, Endpoint(server.url, timeout=60, limits=LIMITS), PLAN)
+    assert LIMITS.body_bytes < result.wire_bytes <= LIMITS.body_bytes + 16 * 1024
+
+
+def test_nothing_that_an_answer_asks_for_is_remembered(scraper: Scraper) -> None:
+    wishes = (
+        "Set-Cookie: secret=1; Path=/\r\nStrict-Transport-Security: max-age=9999\r\n"
+        'Alt-Svc: h2="127.0.0.1:1", h3=":1"\r\nLocation: /other\r\nRefresh: 0; url=/other\r\n'
+        "Link: </other>; rel=preload\r\nWWW-Authenticate: Negotiate\r\nUpgrade: h2c\r\n"
+    )
+    with serving(sized(PAGE, fields=wishes)) as server:
+        for _ in range(3):
+            result, _ = fetch(scraper, Endpoint(server.url, timeout=60), PLAN)
+            assert (result.error, result.fold) == (None, {"a": 1.0})
+        assert server.requests == [server.requests[0]] * 3
+        assert server.opened == 1
 
 
 @pytest.mark.parametrize(

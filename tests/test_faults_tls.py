@@ -383,6 +383,25 @@ def test_a_kept_connection_that_the_server_closed_is_no_failure(
             time.sleep(0.002)
 
 
+def test_a_server_that_prefers_http_2_is_asked_in_http_1(
+    ca: trustme.CA, ca_file: Path, scraper: Scraper
+) -> None:
+    spoken = []
+
+    def reply(request: Request, connection: socket.socket) -> bytes:
+        assert isinstance(connection, ssl.SSLSocket)
+        spoken.append(connection.selected_alpn_protocol())
+        return sized(PAGE, fields='Strict-Transport-Security: max-age=9999\r\nAlt-Svc: h2=":1"\r\n')
+
+    context = server_context(ca)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with serving(reply, tls=context) as server:
+        for _ in range(2):
+            result, _ = fetch(scraper, Endpoint(server.url, ca_file=ca_file, timeout=60), PLAN)
+            assert (result.error, result.fold) == (None, {"a": 1.0})
+    assert spoken == ["http/1.1"] * 2
+
+
 POISON = sized(b"a 666\n")
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n"
 
