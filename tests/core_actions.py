@@ -85,7 +85,7 @@ def refuse_pages() -> None:
             PLAN.fold(data, limits=few)  # type: ignore[arg-type]
     with suppress(ValueError):
         parse(PAGE, format="x")  # type: ignore[arg-type]
-    with suppress(AttributeError):
+    with suppress(TypeError):
         parse(PAGE, limits=5)
 
 

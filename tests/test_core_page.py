@@ -230,7 +230,7 @@ def test_a_limit_is_a_plain_count(value: object, error: type[Exception]) -> None
 
 
 def test_an_object_without_the_attributes_is_no_limits() -> None:
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError, match="limits must be a Limits or None, not object"):
         _core.parse(b"", limits=object())
 
 
