@@ -150,6 +150,7 @@ deep: setup ## long runs: scrapes by the million, and what must hold meanwhile
 	@SGLANG_COLLECT_EVERY_PREFIX=1 $(PY) -m pytest tests/test_truncation.py tests/test_faults_page.py
 	@$(PY) -m pytest -s tests/test_guard_network.py tests/test_faults_network.py tests/test_api_load.py
 	@$(PY) tools/mutate.py guard guard
+	@tools/instructions.sh
 	@tools/oldest_packages.sh
 	@[ "$$(id -u)" -ne 0 ] || for suite in trixie sid; do tools/on_debian.sh $$suite; done
 	@tools/every_python.sh
