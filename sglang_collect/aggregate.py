@@ -7,6 +7,7 @@ merged, a ratio or a mean is weighted by what it is a ratio or a mean of, and a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import reduce
@@ -163,8 +164,18 @@ def _parts(field: CatalogField, readings: Sequence[Reading]) -> list[Part | None
 
 
 def combined(field: CatalogField, parts: Iterable[Part | None]) -> Value:
-    """A field of all servers, or of differences of theirs; None where none has it."""
+    """A field of all servers, or of differences of theirs; None where none has it.
+
+    What is infinite is none, as in a server's snapshot.
+    """
     there = [part for part in parts if part is not None]
+    value = _combined(field, there)
+    if isinstance(value, float) and not math.isfinite(value):
+        return _combined(field, [part for part in there if math.isfinite(cast(float, part.value))])
+    return value
+
+
+def _combined(field: CatalogField, there: Sequence[Part]) -> Value:
     values = [part.value for part in there]
     if len(there) <= 1:
         return values[0] if values else None

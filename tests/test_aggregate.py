@@ -240,6 +240,17 @@ def test_a_plain_mean_stands_where_no_weight_is_known() -> None:
     assert whole.system_metrics.num_requests_running == 10
 
 
+def test_what_one_server_tells_as_infinite_is_that_of_the_others() -> None:
+    def page(value: str) -> str:
+        names = ("num_running_reqs", "cache_hit_rate", "prompt_tokens_total")
+        return "".join(f'sglang:{name}{{model_name="m"}} {value}\n' for name in names)
+
+    whole = of(page("+Inf"), page("0.5"), page("NaN"))
+    assert (whole.system_metrics.num_requests_running, whole.request_metrics.input_tokens) == (0, 0)
+    assert whole.cache_metrics.cache_hit_rate == 0.5
+    assert not {"cache_metrics.cache_hit_rate", "system_metrics.num_requests_running"} & set(whole.absent)
+
+
 def test_usage_is_weighted_by_capacity_and_a_setting_is_the_largest() -> None:
     def page(used: int, capacity: int, size: int) -> str:
         numbers = {"num_used_tokens": used, "max_total_num_tokens": capacity, "page_size": size}
