@@ -591,6 +591,15 @@ class Scraper:
         Without a plan the page is fetched and not read. Its timeout runs from here.
         Any thread may call it. Raises RuntimeError after close().
         """
+    def submit_all(self, endpoints: Iterable[Endpoint], plan: Plan | None = None, /) -> list[int]:
+        """Queues a scrape of each endpoint, or of none where it raises, and returns their ids
+        (list[int]). The thread inside wait() is woken once. Else as submit().
+        """
+    def attend(self, *, max_results: int = 256) -> list[Result]:
+        """As wait(), also while nothing is pending: returns [] when wake() or close() is called.
+
+        For a thread that does nothing else, and no signal's handler: Ctrl-C does not end it.
+        """
     def wait(self, timeout: float | None = None, /, *, max_results: int = 256) -> list[Result]:
         """Moves the transfers on until at least one is finished, and returns the finished
         ones (list[Result], at most max_results).

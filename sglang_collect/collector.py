@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -339,7 +338,6 @@ class _Engine:
         self._lock = threading.Lock()
         self._waiting: dict[int, tuple[Any, _Deliver]] = {}
         self._at_end: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
-        self._bell: SimpleQueue[None] = SimpleQueue()  # what the thread waits for while nothing is under way
         self._stopping = self._ended = False
         # A daemon, so that the exit of the interpreter does not wait for an idle one; the finalizer, which
         # runs before anything is taken apart, ends it and waits all the same.
@@ -348,22 +346,17 @@ class _Engine:
         self._finalizer = weakref.finalize(owner, self.stop)
 
     def submit(self, jobs: Sequence[tuple[_core.Endpoint, Any]], deliver: _Deliver) -> list[_Ticket]:
-        plan = sglang.plan()
-        keys: list[int] = []
+        endpoints = [endpoint for endpoint, _ in jobs]
         with self._lock:
+            keys = self._scraper.submit_all(endpoints, sglang.plan())
             try:
-                for endpoint, whose in jobs:
-                    key = self._scraper.submit(endpoint, plan)
+                for key, (_, whose) in zip(keys, jobs, strict=True):
                     self._waiting[key] = whose, deliver
-                    keys.append(key)
             except BaseException:
                 for key in keys:
-                    del self._waiting[key]
+                    self._waiting.pop(key, None)
                     self.cancel(key)
                 raise
-            finally:
-                if self._bell.empty():
-                    self._bell.put(None)
         return [_Ticket(self, key) for key in keys]
 
     def cancel(self, id: int) -> None:
@@ -399,7 +392,6 @@ class _Engine:
 
     def _signal(self) -> None:
         self._stopping = True
-        self._bell.put(None)
         with suppress(RuntimeError):  # closed
             self._scraper.wake()
 
@@ -420,10 +412,7 @@ class _Engine:
 
     def _step(self) -> None:
         try:
-            if self._scraper.pending:
-                self._hand_out(self._scraper.wait())
-            else:
-                self._bell.get()
+            self._hand_out(self._scraper.attend())
         except MemoryError as error:  # some results are lost, and it is not known which
             while not self._has_ended_all(error):
                 time.sleep(_LACK)

@@ -263,7 +263,15 @@ class Scrapes:
 
     def open_and_close(self) -> None:
         with Scraper(guard=Guard(["*"])) as other:
-            other.submit(self.nobody)
+            other.submit_all([self.nobody, self.nobody])
             other.wake()
+            other.attend()
+            for wrong in (
+                lambda: other.submit_all([5]),
+                lambda: other.submit_all(5),
+                lambda: other.attend(5),
+            ):  # type: ignore
+                with suppress(TypeError):
+                    wrong()
         with suppress(RuntimeError):
             other.wait()

@@ -54,7 +54,8 @@ def fail_once(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
         def __init__(self, **options: Any) -> None:
             self._scraper = real(**options)
 
-        def wait(self, *args: Any) -> list[Any]:
+        def attend(self) -> list[Any]:
+            assert eventually(lambda: self._scraper.pending > 0)
             monkeypatch.setattr(_core, "Scraper", real)
             raise error
 

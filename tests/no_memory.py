@@ -50,6 +50,12 @@ def submitted(endpoint: Endpoint) -> Scraper:
     return scraper
 
 
+def woken() -> Scraper:
+    scraper = Scraper()
+    scraper.wake()
+    return scraper
+
+
 MAKERS: dict[type, list[Callable[[], Any]]] = {
     _core.Page: [lambda: parse(PAGE), lambda: parse(OPENMETRICS, format="openmetrics")],
     _core.Samples: [lambda: parse(PAGE).samples],
@@ -95,6 +101,8 @@ METHODS: dict[str, list[tuple[Any, ...]]] = {
     "Plan.fold": [(PAGE,), (PAGE.decode(),), (bytearray(PAGE),), (parse(PAGE),), (b"s:a x\n",), (5,)],
     "Steady.fold": [(PAGE,), (bytearray(PAGE),), (b"a x\n",), (5,)],
     "Scraper.submit": [(GOOD, PLAN), (GOOD,), (5,)],
+    "Scraper.submit_all": [([GOOD, BAD], PLAN), ((GOOD,),), ([5],), (5,)],
+    "Scraper.attend": [(5,)],
     "Scraper.wait": [(), (0,), (-1,), ("x",)],
     "Scraper.cancel": [(), (1,), ([],)],
 }
@@ -126,6 +134,7 @@ MORE: list[Call] = [
     (_core.build_groups, lambda: ((("g", Kept, {}, (("a", "none", True),)),), PLAN.fold(PAGE))),
     (_core.write, lambda: (WRITTEN, PLAN.fold(PAGE), {"m": {"k": 1.5}, "o": {}}, (("p50", 0.5),))),
     (_core.write, lambda: (WRITTEN, PLAN.fold(PAGE), {}, (("p50", 0.5),))),
+    (methodcaller("attend"), lambda: (woken(),)),
     (add, lambda: (Histogram(BOUNDS, COUNTS), Histogram(BOUNDS, COUNTS))),
     (sub, lambda: (Histogram(BOUNDS, COUNTS), Histogram(BOUNDS, COUNTS))),
     (add, lambda: (Histogram(BOUNDS, COUNTS), 5)),

@@ -333,10 +333,11 @@ async def test_a_thread_that_lacks_memory_ends_everything_and_goes_on(
             self._scraper = real(**options)
             made.append(self)
 
-        def wait(self, *args: Any) -> list[Any]:
+        def attend(self) -> list[Any]:
             if lacks:
+                assert eventually(lambda: self._scraper.pending > 0)
                 raise lacks.pop()
-            return self._scraper.wait(*args)
+            return self._scraper.attend()
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self._scraper, name)

@@ -347,6 +347,50 @@ def test_wait_takes_numbers(scraper: Scraper) -> None:
         scraper.wait("1")  # type: ignore[arg-type]
 
 
+def test_scrapes_are_submitted_together(scraper: Scraper) -> None:
+    with serving(answer(PAGE)) as server:
+        endpoint = Endpoint(server.url)
+        assert scraper.submit_all([]) == []
+        ids = scraper.submit_all(iter([endpoint] * 5), PLAN)
+        assert ids == list(range(ids[0], ids[0] + 5))
+        results: list[Result] = []
+        while scraper.pending:
+            results += scraper.wait(60)
+        assert sorted(result.id for result in results) == ids
+        assert all(result.fold for result in results)
+        for wrong in ([endpoint, 5], 5):
+            with pytest.raises(TypeError):
+                scraper.submit_all(wrong)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="takes Endpoints, and a Plan or None"):
+            scraper.submit_all([endpoint], 5)  # type: ignore[arg-type]
+        assert scraper.pending == 0
+    scraper.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        scraper.submit_all([])
+
+
+def test_a_thread_attends_to_what_others_submit_until_it_is_woken() -> None:
+    scraper = Scraper()
+    came: list[list[Result]] = []
+
+    def attend() -> None:
+        while not came or came[-1]:
+            came.append(scraper.attend(max_results=1))
+
+    with serving(answer(PAGE)) as server:
+        thread = threading.Thread(target=attend)
+        thread.start()
+        for n in range(1, 4):
+            scraper.submit(Endpoint(server.url), PLAN)
+            assert eventually(lambda n=n: len(came) == n)  # type: ignore[misc]
+        scraper.wake()
+        thread.join()
+    scraper.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        scraper.attend()
+    assert [len(results) for results in came] == [1, 1, 1, 0]
+
+
 def test_wake_ends_a_wait(scraper: Scraper) -> None:
     with serving(silence) as server:
         scraper.submit(Endpoint(server.url))

@@ -4,7 +4,9 @@
  *     class Scraper:
  *         def __init__(*, guard=None, max_connections=1000, max_lookups=64)
  *         def submit(endpoint, plan=None, /) -> int
+ *         def submit_all(endpoints, plan=None, /) -> list[int]
  *         def wait(timeout=None, /, *, max_results=256) -> list[Result]
+ *         def attend(*, max_results=256) -> list[Result]
  *         def cancel(id=None, /), wake(), close()
  *         pending: int
  *         with scraper: ...
@@ -213,46 +215,112 @@ PyDoc_STRVAR(submit_doc, "submit($self, endpoint, plan=None, /)\n--\n\n"
                          "Without a plan the page is fetched and not read. Its timeout runs from here.\n"
                          "Any thread may call it. Raises RuntimeError after close().");
 
-/* The id of a new scrape; `kept` is (endpoint, plan). No other thread comes between
- * the core and `pending`: what a waiter takes from the core it finds there. */
-static PyObject *submit_locked(ScraperObject *self, PyObject *endpoint, PyObject *plan, PyObject *kept)
+/* The ids of new scrapes, from `first` on; each is noted in `pending` with its endpoint
+ * and the plan. */
+static PyObject *note_all(ScraperObject *self, PyObject *endpoints, PyObject *plan, uint64_t first)
 {
-    PyObject *number = NULL;
-    uint64_t id;
+    Py_ssize_t n = PyTuple_GET_SIZE(endpoints);
+    PyObject *ids = PyList_New(n);
+
+    for (Py_ssize_t i = 0; ids && i < n; i++) {
+        PyObject *number = PyLong_FromUnsignedLongLong(first + (uint64_t)i);
+        PyObject *kept = number ? PyTuple_Pack(2, PyTuple_GET_ITEM(endpoints, i), plan) : NULL;
+        if (kept && PyDict_SetItem(self->pending, number, kept) == 0)
+            PyList_SET_ITEM(ids, i, Py_NewRef(number));
+        else
+            Py_CLEAR(ids);
+        Py_XDECREF(number);
+        Py_XDECREF(kept);
+    }
+    for (Py_ssize_t i = 0; !ids && i < n; i++)
+        sgc_scraper_cancel(self->scraper, first + (uint64_t)i);
+    return ids;
+}
+
+static PyObject *submit_core(ScraperObject *self, PyObject *endpoints, PyObject *plan)
+{
+    Py_ssize_t n = PyTuple_GET_SIZE(endpoints);
+    sgc_endpoint **cores = PyMem_New(sgc_endpoint *, (size_t)n + 1);
+    uint64_t first;
     sgc_error err;
 
-    adopt(self);
-    if (check_open(self) < 0)
-        return NULL;
-    if (sgc_scraper_submit(self->scraper, ((EndpointObject *)endpoint)->endpoint,
-                           plan == Py_None ? NULL : ((PlanObject *)plan)->plan, &id, &err) != SGC_OK)
+    if (!cores)
+        return PyErr_NoMemory();
+    for (Py_ssize_t i = 0; i < n; i++)
+        cores[i] = ((EndpointObject *)PyTuple_GET_ITEM(endpoints, i))->endpoint;
+    sgc_status status = sgc_scraper_submit_all(
+        self->scraper, cores, (size_t)n, plan == Py_None ? NULL : ((PlanObject *)plan)->plan, &first, &err);
+    PyMem_Free(cores);
+    if (status != SGC_OK)
         return core_raise(core_state_of((PyObject *)self), &err);
-    if (!(number = PyLong_FromUnsignedLongLong(id)) || PyDict_SetItem(self->pending, number, kept) < 0) {
-        sgc_scraper_cancel(self->scraper, id);
-        Py_CLEAR(number);
-    }
-    return number;
+    return note_all(self, endpoints, plan, first);
+}
+
+/* The ids of new scrapes. No other thread comes between the core and `pending`: what a
+ * waiter takes from the core it finds there. */
+static PyObject *submit_locked(ScraperObject *self, PyObject *endpoints, PyObject *plan)
+{
+    adopt(self);
+    return check_open(self) < 0 ? NULL : submit_core(self, endpoints, plan);
+}
+
+static bool is_plan(core_state *state, PyObject *plan)
+{
+    return plan == Py_None || Py_IS_TYPE(plan, state->plan);
+}
+
+static bool are_endpoints(core_state *state, PyObject *tuple)
+{
+    bool are = true;
+    for (Py_ssize_t i = 0; are && i < PyTuple_GET_SIZE(tuple); i++)
+        are = Py_IS_TYPE(PyTuple_GET_ITEM(tuple, i), state->endpoint);
+    return are;
+}
+
+static PyObject *submit(PyObject *object, PyObject *endpoints, PyObject *plan)
+{
+    PyObject *ids;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    ids = submit_locked((ScraperObject *)object, endpoints, plan);
+    Py_END_CRITICAL_SECTION();
+    return ids;
 }
 
 static PyObject *scraper_submit(PyObject *object, PyObject *const *args, Py_ssize_t n_args)
 {
     core_state *state = core_state_of(object);
-    PyObject *number;
 
     if (n_args < 1 || n_args > 2 || !Py_IS_TYPE(args[0], state->endpoint) ||
-        (n_args == 2 && args[1] != Py_None && !Py_IS_TYPE(args[1], state->plan))) {
+        (n_args == 2 && !is_plan(state, args[1]))) {
         PyErr_SetString(PyExc_TypeError, "submit() takes an Endpoint, and a Plan or None");
         return NULL;
     }
-    PyObject *plan = n_args == 2 ? args[1] : Py_None;
-    PyObject *kept = PyTuple_Pack(2, args[0], plan);
-    if (!kept)
-        return NULL;
-    Py_BEGIN_CRITICAL_SECTION(object);
-    number = submit_locked((ScraperObject *)object, args[0], plan, kept);
-    Py_END_CRITICAL_SECTION();
-    Py_DECREF(kept);
+    PyObject *endpoints = PyTuple_Pack(1, args[0]);
+    PyObject *ids = endpoints ? submit(object, endpoints, n_args == 2 ? args[1] : Py_None) : NULL;
+    PyObject *number = ids ? Py_NewRef(PyList_GET_ITEM(ids, 0)) : NULL;
+    Py_XDECREF(endpoints);
+    Py_XDECREF(ids);
     return number;
+}
+
+PyDoc_STRVAR(submit_all_doc,
+             "submit_all($self, endpoints, plan=None, /)\n--\n\n"
+             "Queues a scrape of each endpoint, or of none where it raises, and returns their ids\n"
+             "(list[int]). The thread inside wait() is woken once. Else as submit().");
+
+static PyObject *scraper_submit_all(PyObject *object, PyObject *const *args, Py_ssize_t n_args)
+{
+    core_state *state = core_state_of(object);
+    PyObject *endpoints = n_args == 1 || n_args == 2 ? PySequence_Tuple(args[0]) : NULL, *ids = NULL;
+
+    if (!endpoints && PyErr_Occurred())
+        return NULL;
+    if (endpoints && are_endpoints(state, endpoints) && (n_args == 1 || is_plan(state, args[1])))
+        ids = submit(object, endpoints, n_args == 2 ? args[1] : Py_None);
+    else
+        PyErr_SetString(PyExc_TypeError, "submit_all() takes Endpoints, and a Plan or None");
+    Py_XDECREF(endpoints);
+    return ids;
 }
 
 PyDoc_STRVAR(cancel_doc, "cancel($self, id=None, /)\n--\n\n"
@@ -329,23 +397,28 @@ static double monotonic(void)
     return (double)at.tv_sec + (double)at.tv_nsec * 1e-9;
 }
 
-static int slice_ms(double left)
+/* Milliseconds; negative for ever. */
+static int slice_ms(double left, bool attends)
 {
     double ms = ceil(left * 1000.0);
+    if (attends)
+        return -1;
     return ms <= 0.0 ? 0 : ms >= SLICE_MS ? SLICE_MS : (int)ms;
 }
 
 /* Drives the scraper until something is finished, the time is over, somebody
- * calls wake() or close(), or nothing is pending. Returns the number of results,
- * or -1 with an exception: Ctrl-C, mostly. */
+ * calls wake() or close(), or nothing is pending, which does not matter where the
+ * time is negative: that is for ever. Returns the number of results, or -1 with an
+ * exception: Ctrl-C, mostly. */
 static Py_ssize_t drive_locked(ScraperObject *self, double timeout, sgc_result **results, size_t cap)
 {
-    double end = monotonic() + timeout;
+    bool attends = timeout < 0.0;
+    double end = monotonic() + (attends ? INFINITY : timeout);
 
     for (;;) {
         size_t n = 0;
         sgc_error err;
-        int ms = slice_ms(end - monotonic());
+        int ms = slice_ms(end - monotonic(), attends);
 
         PyThreadState *gil = PyEval_SaveThread();
         sgc_status status = sgc_scraper_wait(self->scraper, ms, results, cap, &n, &err);
@@ -358,7 +431,8 @@ static Py_ssize_t drive_locked(ScraperObject *self, double timeout, sgc_result *
             return (Py_ssize_t)n;
         if (PyErr_CheckSignals() < 0)
             return -1;
-        if (self->woken || self->closed || monotonic() >= end || sgc_scraper_pending(self->scraper) == 0)
+        if (self->woken || self->closed || monotonic() >= end ||
+            (!attends && sgc_scraper_pending(self->scraper) == 0))
             return 0;
     }
 }
@@ -455,22 +529,43 @@ static PyObject *wait_locked(ScraperObject *self, double timeout, Py_ssize_t cap
     return list;
 }
 
-static PyObject *scraper_wait(PyObject *object, PyObject *args, PyObject *kwargs)
+static PyObject *wait_for(PyObject *object, double timeout, Py_ssize_t cap)
 {
-    static char *names[] = {"", "max_results", NULL};
-    PyObject *timeout_given = Py_None, *list;
-    Py_ssize_t cap = 256;
-    double timeout;
-
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O$n:wait", names, &timeout_given, &cap) ||
-        timeout_read(timeout_given, &timeout) < 0)
-        return NULL;
+    PyObject *list;
     if (cap < 1)
         return PyErr_Format(PyExc_ValueError, "max_results must be at least 1, not %zd", cap);
     Py_BEGIN_CRITICAL_SECTION(object);
     list = wait_locked((ScraperObject *)object, timeout, cap < RESULTS_MAX ? cap : RESULTS_MAX);
     Py_END_CRITICAL_SECTION();
     return list;
+}
+
+static PyObject *scraper_wait(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"", "max_results", NULL};
+    PyObject *timeout_given = Py_None;
+    Py_ssize_t cap = 256;
+    double timeout;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O$n:wait", names, &timeout_given, &cap) ||
+        timeout_read(timeout_given, &timeout) < 0)
+        return NULL;
+    return wait_for(object, timeout, cap);
+}
+
+PyDoc_STRVAR(attend_doc,
+             "attend($self, /, *, max_results=256)\n--\n\n"
+             "As wait(), also while nothing is pending: returns [] when wake() or close() is called.\n\n"
+             "For a thread that does nothing else, and no signal's handler: Ctrl-C does not end it.");
+
+static PyObject *scraper_attend(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"max_results", NULL};
+    Py_ssize_t cap = 256;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$n:attend", names, &cap))
+        return NULL;
+    return wait_for(object, -1.0, cap);
 }
 
 /* --------------------------------------------------------------------- type */
@@ -485,7 +580,9 @@ PyDoc_STRVAR(scraper_doc, "Scraper(*, guard=None, max_connections=1000, max_look
 
 static PyMethodDef scraper_methods[] = {
     {"submit", (PyCFunction)(void (*)(void))scraper_submit, METH_FASTCALL, submit_doc},
+    {"submit_all", (PyCFunction)(void (*)(void))scraper_submit_all, METH_FASTCALL, submit_all_doc},
     {"wait", (PyCFunction)(void (*)(void))scraper_wait, METH_VARARGS | METH_KEYWORDS, wait_doc},
+    {"attend", (PyCFunction)(void (*)(void))scraper_attend, METH_VARARGS | METH_KEYWORDS, attend_doc},
     {"cancel", (PyCFunction)(void (*)(void))scraper_cancel, METH_FASTCALL, cancel_doc},
     {"wake", scraper_wake, METH_NOARGS, wake_doc},
     {"close", scraper_close, METH_NOARGS, close_doc},

@@ -94,34 +94,78 @@ sgc_status sgc_scraper_new(const sgc_scraper_options *options, sgc_scraper **scr
     return SGC_OK;
 }
 
+/* A transfer for each endpoint into `list`. False: no memory for all of them. */
+static bool make_all(sgc__link *list, sgc_endpoint *const *endpoints, size_t n, sgc_plan *plan)
+{
+    for (size_t i = 0; i < n; i++) {
+        sgc__transfer *transfer = sgc__transfer_new(endpoints[i], plan);
+        if (!transfer)
+            return false;
+        sgc__list_push(list, &transfer->queue);
+    }
+    return true;
+}
+
+/* Gives all in `list` their ids, or none. */
+static bool enrol_locked(hub *hub, const sgc__link *list)
+{
+    for (sgc__link *link = list->next; link != list; link = link->next) {
+        sgc__transfer *transfer = SGC__OF(link, sgc__transfer, queue);
+        transfer->id = transfer->result->id = hub->last_id + 1;
+        if (!sgc__roster_add(&hub->roster, transfer)) {
+            while ((link = link->prev) != list) {
+                sgc__roster_remove(&hub->roster, SGC__OF(link, sgc__transfer, queue));
+                hub->last_id--;
+            }
+            return false;
+        }
+        hub->last_id++;
+    }
+    return true;
+}
+
+/* Queues all in `list`, whose ids then begin with *first, or none. */
+static bool queue_all(hub *hub, sgc__link *list, size_t n, uint64_t *first)
+{
+    bool queued, nudge = false;
+
+    pthread_mutex_lock(&hub->lock);
+    queued = enrol_locked(hub, list);
+    if (queued) {
+        *first = hub->last_id + 1 - n;
+        sgc__list_move(&hub->incoming, list);
+        atomic_fetch_add(&hub->pending, n);
+        nudge = atomic_load(&hub->driven) && !hub->nudged;
+        hub->nudged = true;
+    }
+    pthread_mutex_unlock(&hub->lock);
+    if (nudge)
+        sgc__poller_wake(&hub->shards.poller);
+    return queued;
+}
+
+sgc_status sgc_scraper_submit_all(sgc_scraper *scraper, sgc_endpoint *const *endpoints, size_t n,
+                                  sgc_plan *plan, uint64_t *first, sgc_error *err)
+{
+    hub *hub = hub_of(scraper);
+    sgc__link list;
+
+    *first = 0;
+    sgc__list_init(&list);
+    if (hub && make_all(&list, endpoints, n, plan) && queue_all(hub, &list, n, first))
+        return SGC_OK;
+    while (!sgc__list_empty(&list)) {
+        sgc__transfer *transfer = sgc__first_of(&list);
+        sgc__list_remove(&transfer->queue);
+        sgc__transfer_free(transfer);
+    }
+    return sgc__fail_memory(err);
+}
+
 sgc_status sgc_scraper_submit(sgc_scraper *scraper, sgc_endpoint *endpoint, sgc_plan *plan, uint64_t *id,
                               sgc_error *err)
 {
-    hub *hub = hub_of(scraper);
-    sgc__transfer *transfer = hub ? sgc__transfer_new(endpoint, plan) : NULL;
-    bool added = false, nudge = false;
-
-    *id = 0;
-    if (transfer) {
-        pthread_mutex_lock(&hub->lock);
-        transfer->id = transfer->result->id = hub->last_id + 1;
-        added = sgc__roster_add(&hub->roster, transfer);
-        if (added) {
-            *id = ++hub->last_id;
-            sgc__list_push(&hub->incoming, &transfer->queue);
-            atomic_fetch_add(&hub->pending, 1);
-            nudge = atomic_load(&hub->driven) && !hub->nudged;
-            hub->nudged = true;
-        }
-        pthread_mutex_unlock(&hub->lock);
-    }
-    if (!added) {
-        sgc__transfer_free(transfer);
-        return sgc__fail_memory(err);
-    }
-    if (nudge)
-        sgc__poller_wake(&hub->shards.poller);
-    return SGC_OK;
+    return sgc_scraper_submit_all(scraper, &endpoint, 1, plan, id, err);
 }
 
 static void cancel_locked(hub *hub, sgc__transfer *transfer)
@@ -499,8 +543,8 @@ static int sleep_ms(const hub *hub, int64_t now, int64_t until)
 
 static bool is_over(hub *hub, int64_t now, int64_t until)
 {
-    return !sgc__list_empty(&hub->done) || atomic_load(&hub->woken) || atomic_load(&hub->pending) == 0 ||
-           now >= until;
+    return !sgc__list_empty(&hub->done) || atomic_load(&hub->woken) || now >= until ||
+           (until != INT64_MAX && atomic_load(&hub->pending) == 0);
 }
 
 static void drive(hub *hub, int64_t until)

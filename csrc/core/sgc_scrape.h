@@ -224,10 +224,16 @@ void sgc_scraper_free(sgc_scraper *scraper);
 sgc_status sgc_scraper_submit(sgc_scraper *scraper, sgc_endpoint *endpoint, sgc_plan *plan, uint64_t *id,
                               sgc_error *err);
 
+/* Likewise a scrape of each of `n` endpoints, or of none where it fails; their ids
+ * follow each other from *first on. A thread inside wait is woken once. */
+sgc_status sgc_scraper_submit_all(sgc_scraper *scraper, sgc_endpoint *const *endpoints, size_t n,
+                                  sgc_plan *plan, uint64_t *first, sgc_error *err);
+
 /* Drives the transfers until at least one is finished, the time is over (in
  * milliseconds), sgc_scraper_wake is called, this thread handles a signal or
- * nothing is pending, and moves up to `cap` results into `results`. A failed
- * scrape is a result, not a failure. BUSY where another thread is inside. */
+ * nothing is pending, and moves up to `cap` results into `results`. Without end
+ * where the time is negative, then also while nothing is pending. A failed scrape
+ * is a result, not a failure. BUSY where another thread is inside. */
 sgc_status sgc_scraper_wait(sgc_scraper *scraper, int timeout_ms, sgc_result **results, size_t cap, size_t *n,
                             sgc_error *err);
 

@@ -4,6 +4,7 @@
 
 #include "alloc.h"
 #include "sgc_int.h"
+#include "sgc_scrape.h"
 
 #define S(text) {(text), sizeof(text) - 1}
 
@@ -167,6 +168,42 @@ static bool histograms_add(void)
     return ok;
 }
 
+static sgc_endpoint *shared_endpoint;
+
+static sgc_endpoint *endpoint_new(void)
+{
+    sgc_endpoint_options options;
+    sgc_endpoint *endpoint = NULL;
+    sgc_failure failure;
+
+    sgc_endpoint_options_init(&options);
+    options.url = (sgc_str){"http://127.0.0.1:1/", 19};
+    CHECK(sgc_endpoint_new(&options, &endpoint, &failure, NULL) == SGC_OK && endpoint);
+    return endpoint;
+}
+
+/* All of them, or none. */
+static bool scrapes_are_submitted(void)
+{
+    enum { MANY = 70 };
+    sgc_scraper_options options;
+    sgc_scraper *scraper = NULL;
+    sgc_endpoint *endpoints[MANY];
+    uint64_t first = 1;
+    sgc_status status = SGC_NOMEM;
+
+    for (int i = 0; i < MANY; i++)
+        endpoints[i] = shared_endpoint;
+    sgc_scraper_options_init(&options);
+    if (sgc_scraper_new(&options, &scraper, NULL) == SGC_OK) {
+        status = sgc_scraper_submit_all(scraper, endpoints, MANY, NULL, &first, NULL);
+        CHECK(sgc_scraper_pending(scraper) == (status == SGC_OK ? MANY : 0));
+        CHECK(first == (status == SGC_OK ? 1 : 0));
+    }
+    sgc_scraper_free(scraper);
+    return status == SGC_OK;
+}
+
 static void test_a_buffer_stops_at_its_ceiling(void)
 {
     sgc__buf buf;
@@ -206,6 +243,9 @@ int main(void)
     points += alloc_sweep("a fold", page_folds);
     points += alloc_sweep("a fold of many series", big_folds);
     points += alloc_sweep("histograms", histograms_add);
+    shared_endpoint = endpoint_new();
+    points += alloc_sweep("scrapes that are submitted together", scrapes_are_submitted);
+    sgc_endpoint_free(shared_endpoint);
     sgc_plan_free(shared_plan);
     test_a_buffer_stops_at_its_ceiling();
     test_sizes_that_overflow_are_no_memory();

@@ -702,6 +702,56 @@ static void another_thread_can_wake_the_one_that_waits(void)
     sgc_scraper_free(scraper);
 }
 
+static void a_thread_may_wait_before_anything_is_pending(void)
+{
+    sgc_scraper *scraper = scraper_of(10);
+    sgc_endpoint *good = endpoint_of("/page", 5);
+    later submit = {.scraper = scraper, .endpoint = good, .what = SUBMIT};
+    later wake = {.scraper = scraper, .what = WAKE};
+    sgc_result *result = NULL;
+    size_t n;
+    moment start = this_moment();
+
+    later_do(&submit);
+    CHECK(sgc_scraper_wait(scraper, -1, &result, 1, &n, NULL) == SGC_OK && n == 1);
+    CHECK(result && result->failure.reason == SGC_REASON_NONE && elapsed(start) > 0.09);
+    pthread_join(submit.thread, NULL);
+    CHECK(result && result->id == submit.id);
+    sgc_result_free(result);
+    start = this_moment();
+    later_do(&wake);
+    CHECK(sgc_scraper_wait(scraper, -1, &result, 1, &n, NULL) == SGC_OK && n == 0 && elapsed(start) > 0.09);
+    pthread_join(wake.thread, NULL);
+    sgc_endpoint_free(good);
+    sgc_scraper_free(scraper);
+}
+
+static void scrapes_are_submitted_together(void)
+{
+    enum { MANY = 200 };
+    sgc_scraper *scraper = scraper_of(10);
+    sgc_endpoint *good = endpoint_of("/page", 30), *endpoints[MANY];
+    bool came[MANY] = {false};
+    uint64_t first = 1;
+
+    for (int i = 0; i < MANY; i++)
+        endpoints[i] = good;
+    CHECK(sgc_scraper_submit_all(scraper, endpoints, 0, NULL, &first, NULL) == SGC_OK);
+    CHECK(sgc_scraper_pending(scraper) == 0);
+    CHECK(sgc_scraper_submit_all(scraper, endpoints, MANY, NULL, &first, NULL) == SGC_OK);
+    CHECK(sgc_scraper_pending(scraper) == MANY);
+    for (int i = 0; i < MANY; i++) {
+        sgc_result *result = wait_one(scraper);
+        CHECK(result->failure.reason == SGC_REASON_NONE && result->id - first < MANY);
+        came[result->id - first] = true;
+        sgc_result_free(result);
+    }
+    for (int i = 0; i < MANY; i++)
+        CHECK(came[i]);
+    sgc_endpoint_free(good);
+    sgc_scraper_free(scraper);
+}
+
 static void on_alarm(int number)
 {
     (void)number;
@@ -1226,6 +1276,8 @@ int main(void)
     waiting_ends_with_its_time_or_at_once_where_nothing_is_pending();
     another_thread_can_cancel_one_scrape_or_all();
     another_thread_can_wake_the_one_that_waits();
+    a_thread_may_wait_before_anything_is_pending();
+    scrapes_are_submitted_together();
     a_signal_ends_a_wait();
     a_scrape_submitted_while_another_thread_waits_starts_at_once();
     a_second_driver_is_refused_and_the_first_not_disturbed();
