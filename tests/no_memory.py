@@ -284,5 +284,6 @@ def main() -> None:
     print(f"{len(calls)} calls, {points} failing allocations")
 
 
-with SERVERS:
-    main()
+if __name__ == "__main__":
+    with SERVERS:
+        main()

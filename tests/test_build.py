@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def build_with_curl_config(tmp_path: Path, answer: str | None) -> str:
-    pytest.importorskip("setuptools")
+    pytest.importorskip("setuptools", "77")
     script = tmp_path / "curl-config"
     if answer is not None:
         script.write_text(f"#!/bin/sh\necho '{answer}'\n")

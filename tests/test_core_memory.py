@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -53,6 +54,26 @@ def test_nobody_waits_for_ever_where_memory_is_missing_for_a_while() -> None:
     assert scenes == 4
     assert points > 100
     print(done.stdout)
+
+
+needs_cc = pytest.mark.skipif(not shutil.which("cc"), reason="the extension is built once more")
+
+
+@needs_cc
+def test_every_call_and_route_survives_every_allocation_of_the_core_and_of_libcurl_that_fails() -> None:
+    done = run_without_memory("failing_core")
+    assert (done.returncode, done.stderr) == (0, "")
+    calls, points = (int(word) for word in done.stdout.split() if word.isdigit())
+    assert calls > 300
+    assert points > 2000
+    print(done.stdout)
+
+
+@needs_cc
+def test_memory_of_the_core_that_is_lost_is_found() -> None:
+    done = run_without_memory("failing_core", "planted")
+    assert done.returncode == 1
+    assert "bytes stay behind" in done.stderr
 
 
 def test_a_lost_reference_is_found() -> None:

@@ -15,7 +15,7 @@ for python in $(tools/pythons.sh); do
     to=$root/build/pythons/$("$python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
     "$python" --version
     "$python" -m venv "$to"
-    "$to/bin/python" -m pip install --quiet --disable-pip-version-check setuptools pytest-xdist "$root[test]"
+    "$to/bin/python" -m pip install --quiet --disable-pip-version-check "setuptools>=77" pytest-xdist "$root[test]"
     "$to/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall "$root"
     # From there, so that it is the installed package that is tested.
     (cd "$to" && bin/python -m pytest -q -n 2 --dist loadfile -c "$root/pyproject.toml" -p no:cacheprovider "$root/tests" "$@")

@@ -124,6 +124,13 @@ sgc__handle *sgc__handles_take(sgc__handles *handles, sgc_endpoint *endpoint)
     return handle;
 }
 
+void sgc__handles_cool(sgc__handles *handles)
+{
+    for (size_t i = 0; i < handles->n; i++)
+        if (handles->items[i]->http.shard && handles->items[i]->http.shard->lost)
+            handles->items[i]->warm_until = 0;
+}
+
 void sgc__handles_give(sgc__handles *handles, sgc__handle *handle)
 {
     handle->transfer = NULL;

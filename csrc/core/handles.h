@@ -33,6 +33,8 @@ void sgc__handles_free(sgc__handles *handles);
  * fewer than `most` are in use there is one. */
 sgc__handle *sgc__handles_take(sgc__handles *handles, sgc_endpoint *endpoint);
 void sgc__handles_give(sgc__handles *handles, sgc__handle *handle);
+/* What was remembered of addresses and connections of shards that are lost is gone. */
+void sgc__handles_cool(sgc__handles *handles);
 
 /* Will a scrape of `endpoint` most likely need no look-up? Its connection is
  * kept, or its address remembered. */

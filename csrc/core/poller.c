@@ -249,12 +249,12 @@ void sgc__poller_free(sgc__poller *poller)
     close_if_open(poller->bell[1]);
 }
 
-bool sgc__poller_expect(sgc__poller *poller, int fd)
+bool sgc__poller_expect(sgc__poller *poller, int fd, uint32_t owner)
 {
     sgc__watch *watch = watch_of(poller, fd);
 
     if (watch)
-        *watch = (sgc__watch){.told = true};
+        *watch = (sgc__watch){.told = true, .owner = owner};
     return watch != NULL;
 }
 

@@ -39,7 +39,7 @@ bool sgc__poller_init(sgc__poller *poller); /* false: no descriptors, or no memo
 void sgc__poller_free(sgc__poller *poller);
 
 /* A new socket, whose end will be told. False: no memory to watch it with. */
-bool sgc__poller_expect(sgc__poller *poller, int fd);
+bool sgc__poller_expect(sgc__poller *poller, int fd, uint32_t owner);
 /* It is about to be closed. */
 void sgc__poller_forget(sgc__poller *poller, int fd);
 

@@ -484,8 +484,10 @@ static void end_lost(hub *hub)
             end_early(hub, handle->transfer, SGC_REASON_OUT_OF_MEMORY, "");
         }
     }
+    sgc__handles_cool(&hub->handles);
     for (uint32_t i = 0; i < hub->shards.n_used; i++)
-        hub->shards.list[i].lost = false;
+        if (hub->shards.list[i].lost)
+            sgc__shard_renew(&hub->shards.list[i]);
     hub->shards.lost = false;
 }
 

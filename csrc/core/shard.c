@@ -87,6 +87,17 @@ static bool set_multi(sgc__shard *shard)
            curl_multi_setopt(multi, CURLMOPT_TIMERDATA, shard) == CURLM_OK;
 }
 
+/* False: no memory. */
+static bool make_multi(sgc__shard *shard)
+{
+    shard->multi = curl_multi_init();
+    if (shard->multi && set_multi(shard))
+        return true;
+    curl_multi_cleanup(shard->multi);
+    shard->multi = NULL;
+    return false;
+}
+
 /* The next shard begins its life; NULL: no memory, or there is no next. */
 static sgc__shard *shard_init(sgc__shards *shards)
 {
@@ -97,13 +108,20 @@ static sgc__shard *shard_init(sgc__shards *shards)
         return NULL;
     *shard = (sgc__shard){.all = shards, .number = shards->n_used, .due = INT64_MAX};
     shard->most = left < SGC__SHARD_SIZE ? left : SGC__SHARD_SIZE;
-    shard->multi = curl_multi_init();
-    if (shard->multi && set_multi(shard)) {
-        shards->n_used++;
-        return shard;
-    }
+    if (!make_multi(shard))
+        return NULL;
+    shards->n_used++;
+    return shard;
+}
+
+void sgc__shard_renew(sgc__shard *shard)
+{
     curl_multi_cleanup(shard->multi);
-    return NULL;
+    for (int fd = -1; (fd = sgc__shard_next(shard, fd)) >= 0;)
+        sgc__shard_closing(shard, fd);
+    shard->lost = shard->waits = shard->hurried = false;
+    shard->due = INT64_MAX;
+    make_multi(shard); /* or later */
 }
 
 bool sgc__shard_busy(const sgc__shard *shard)
@@ -143,9 +161,11 @@ sgc__shard *sgc__shard_pick(sgc__shards *shards)
 
 bool sgc__shard_add(sgc__http *http)
 {
-    bool added = curl_multi_add_handle(http->shard->multi, http->easy) == CURLM_OK;
+    sgc__shard *shard = http->shard;
+    bool made = shard->multi || make_multi(shard);
+    bool added = made && curl_multi_add_handle(shard->multi, http->easy) == CURLM_OK;
 
-    http->shard->active += added;
+    shard->active += added;
     return added;
 }
 
@@ -155,10 +175,16 @@ void sgc__shard_remove(sgc__http *http)
     http->shard->active--;
 }
 
+/* libcurl 7.88 closes a socket that never was connected without a word: that it
+ * has, a new one of that number tells. */
 bool sgc__shard_opened(sgc__shard *shard, int fd)
 {
-    bool expected = sgc__poller_expect(&shard->all->poller, fd);
+    sgc__shards *all = shard->all;
+    bool expected;
 
+    if ((size_t)fd < all->poller.n_watches && all->poller.watches[fd].told)
+        sgc__shard_closing(&all->list[all->poller.watches[fd].owner], fd);
+    expected = sgc__poller_expect(&all->poller, fd, shard->number);
     shard->opened += expected;
     return expected;
 }
@@ -199,12 +225,14 @@ int64_t sgc__shards_due(const sgc__shards *shards)
 }
 
 /* Where memory fails libcurl may not have told which sockets it wants watched, and
- * 7.88 divides by zero if it is asked again before their transfers are ended. */
+ * what 7.88 knows of one is then such that it divides by zero when it comes upon
+ * it again, were it under another transfer: the shard is renewed. */
 static void act(sgc__shard *shard, curl_socket_t fd, int events)
 {
     int running;
 
-    if (!shard->lost && curl_multi_socket_action(shard->multi, fd, events, &running) != CURLM_OK)
+    if (shard->multi && !shard->lost &&
+        curl_multi_socket_action(shard->multi, fd, events, &running) != CURLM_OK)
         shard->lost = shard->all->lost = true;
 }
 

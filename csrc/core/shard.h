@@ -12,7 +12,7 @@
 enum { SGC__SHARD_SIZE = 64 };
 
 typedef struct sgc__shard {
-    CURLM *multi; /* NULL until it is used */
+    CURLM *multi; /* NULL until it is used, and where there was no memory to renew it */
     struct sgc__shards *all;
     uint32_t number;
     size_t most;   /* connections */
@@ -42,6 +42,9 @@ void sgc__shards_free(sgc__shards *shards);
 sgc__shard *sgc__shard_pick(sgc__shards *shards);
 /* Are all its connections in use? */
 bool sgc__shard_busy(const sgc__shard *shard);
+
+/* Begins anew, without connections, after it was lost; no exchange is under way. */
+void sgc__shard_renew(sgc__shard *shard);
 
 /* An exchange that was made ready begins, and is taken off libcurl whether it has
  * ended or not. False: no memory. */

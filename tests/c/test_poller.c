@@ -25,7 +25,7 @@ static double now(void)
 static void pair_open(sgc__poller *poller, int pair[2])
 {
     CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
-    CHECK(sgc__poller_expect(poller, pair[0]));
+    CHECK(sgc__poller_expect(poller, pair[0], 0));
 }
 
 static void pair_close(sgc__poller *poller, int pair[2])
@@ -233,7 +233,7 @@ static bool watches(void)
     if (!ok)
         return false;
     CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
-    ok = sgc__poller_expect(&poller, pair[0]) && sgc__poller_watch(&poller, pair[0], 0, SGC__POLL_IN);
+    ok = sgc__poller_expect(&poller, pair[0], 0) && sgc__poller_watch(&poller, pair[0], 0, SGC__POLL_IN);
     if (ok)
         sgc__poller_forget(&poller, pair[0]);
     close(pair[0]);
