@@ -33,6 +33,8 @@ __all__ = ["main"]
 _PROGRAM = "sglang-collect"
 _DEMO_SECONDS = 90
 _WATCH_INTERVAL = 2.0  # seconds
+_EXTRAS = {("top", "textual"): "top", ("serve", "uvicorn"): "api", ("serve", "fastapi"): "api"}
+"""What brings a module that a command needs; the others come with cli."""
 _EPILOG = """\
 A first look, without a server:  sglang-collect top --demo
 The options of a command:        sglang-collect COMMAND --help
@@ -65,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("sglang_collect"):
             raise
-        extra = "top" if error.name == "textual" else "api" if args.command == "serve" else "cli"
+        extra = _EXTRAS.get((args.command, error.name), "cli")
         return _complain(args, _Failure(f"{error.name} is not installed: pip install '{_PROGRAM}[{extra}]'"))
     except KeyboardInterrupt:
         return 130

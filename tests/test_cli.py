@@ -469,6 +469,30 @@ def test_a_fleet_on_a_terminal_is_a_table(server_with_latency: Server) -> None:
     assert whole[-4:] == ["1", "of", "2", "up"]
 
 
+@pytest.mark.parametrize(
+    ("command", "missing", "extra"),
+    [
+        ("top --demo", "textual", "top"),
+        ("top --demo --once", "prometheus_client", "cli"),
+        ("serve --port 0", "fastapi", "api"),
+        ("serve --port 0", "uvicorn", "api"),
+        ("serve --port 0 --demo", "prometheus_client", "cli"),
+        ("simulate", "uvicorn", "cli"),
+        ("fleet --once --file-sd t.yml", "yaml", "cli"),
+    ],
+)
+def test_where_a_module_is_missing_the_extra_that_brings_it_is_named(
+    command: str, missing: str, extra: str
+) -> None:
+    script = "import sys; sys.modules[sys.argv.pop(1)] = None; from sglang_collect.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", script, missing, *command.split()], capture_output=True, text=True
+    )
+    hint = f"{missing} is not installed: pip install 'sglang-collect[{extra}]'"
+    assert done.stderr.splitlines()[-1] == f"sglang-collect {command.split()[0]}: {hint}"
+    assert done.returncode == 1
+
+
 def test_a_fleet_fits_80_columns_with_whole_names(server_with_latency: Server) -> None:
     gone = dead()
     shown = on_a_terminal("fleet", "--once", server_with_latency.url, gone, COLUMNS="80")
