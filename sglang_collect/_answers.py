@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -32,13 +30,11 @@ __all__ = [
     "Outcome",
     "batch_json",
     "described",
-    "in_turns",
     "response_json",
     "sentence",
     "shown",
 ]
 
-_TURN = 0.001  # seconds for which nothing else is done in the event loop
 _MAX_SHOWN = 200  # characters of somebody else's text in a log line
 
 NOT_ALLOWED = "target not allowed"
@@ -176,18 +172,6 @@ class FleetState(BaseModel):
     timestamp: datetime = Field(description="When it was made, UTC")
     targets: list[TargetState]
     aggregate: FleetAggregate
-
-
-async def in_turns(parts: Iterable[bytes | None]) -> bytes:
-    """All of them, while the event loop does other things in between."""
-    made, until = [], time.perf_counter() + _TURN
-    for part in parts:
-        if part is not None:
-            made.append(part)
-        if time.perf_counter() > until:
-            await asyncio.sleep(0)
-            until = time.perf_counter() + _TURN
-    return b"".join(made)
 
 
 class FleetWriter:

@@ -20,6 +20,7 @@ __all__ = ["Flights", "Job"]
 
 _RETRY_AFTER = "1"  # seconds
 _PATIENCE = 0.02  # seconds that a request may wait before somebody looks whether its client hung up
+_AT_ONCE = 16  # flights that begin before the event loop does something else
 _CLIENT_GONE = 499  # what proxies call it; nobody reads this answer
 
 Job = Callable[[], Coroutine[Any, Any, Outcome]]
@@ -111,12 +112,15 @@ class Flights:
     async def all(self, jobs: Sequence[tuple[object, Job]], request: Request) -> list[Outcome]:
         """As ``one`` of each key, in their order and at the same time."""
         new = {key: job for key, job in jobs if key not in self._under_way}
-        for flight in self._begin(list(new)):
-            flight.pilot = asyncio.create_task(self._fly(flight, new[flight.key]))
+        begun = self._begin(list(new))
         flights = [self._under_way[key] for key, _ in jobs]
         seats = [flight.seat() for flight in flights]
         onlooker = _Onlooker(request, lambda: [seat.cancel() for seat in seats])
         try:
+            for number, flight in enumerate(begun):
+                flight.pilot = asyncio.create_task(self._fly(flight, new[flight.key]))
+                if number % _AT_ONCE == _AT_ONCE - 1:
+                    await asyncio.sleep(0)
             outcomes = [await seat for seat in seats]
         except asyncio.CancelledError:
             if onlooker.saw_it_go:
@@ -124,6 +128,10 @@ class Flights:
             raise
         finally:
             onlooker.close()
+            for flight in begun:
+                if flight.pilot is None:  # which nobody will begin any more
+                    self._forget(flight)
+                    flight.land(None)
             for flight in flights:
                 self._leave(flight)
         return [

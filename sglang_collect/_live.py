@@ -20,13 +20,13 @@ from starlette.types import Receive, Scope, Send
 from . import _requests
 from ._recent import Points, Recent, compact, point_of_all, totals
 from ._result import ScrapeResult
+from ._turns import Turns
 
 __all__ = ["EventStream", "Live"]
 
 _PAUSE = 0.5  # seconds between two events
 _SILENCE = 15.0  # seconds without one, after which a comment tells that the stream is alive
 _LINGER = 10.0  # seconds after the last has left, in which somebody may come back
-_SLICE = 25  # rows that are made before the event loop gets its turn
 
 
 class _Viewer:
@@ -103,14 +103,13 @@ class Live:
         self._recents = {name: Recent(name) for name in names}
         self._points = Points(self._interval)  # of all targets together
 
-    def note(self, results: Iterable[ScrapeResult]) -> None:
-        """Takes in what came of the newest scrapes."""
-        for result in results:
-            recent = self._recents[result.target.instance_id]
-            recent.note(result)
-            self._changed.add(recent.instance_id)
-            if self._viewers:
-                recent.row()
+    def note(self, result: ScrapeResult) -> None:
+        """Takes in what came of the newest scrape of a target."""
+        recent = self._recents[result.target.instance_id]
+        recent.note(result)
+        self._changed.add(recent.instance_id)
+        if self._viewers:
+            recent.row()
         self._add_point(time.time())
 
     def _add_point(self, moment: float) -> None:
@@ -188,10 +187,10 @@ class Live:
 
     async def make_rows(self) -> None:
         """Makes the rows that nobody has looked at yet, which for many targets takes a while."""
-        for number, recent in enumerate(self._recents.values()):
-            if number % _SLICE == 0:
-                await asyncio.sleep(0)
+        turns = Turns()
+        for recent in self._recents.values():
             recent.row()
+            await turns.next()
 
     def whole(self, instance_id: str | None) -> bytes:
         """The first event of a stream: all there is."""

@@ -38,7 +38,6 @@ from ._answers import (
     Outcome,
     batch_json,
     described,
-    in_turns,
     response_json,
     sentence,
     shown,
@@ -48,6 +47,7 @@ from ._live import EventStream, Live
 from ._own_page import CONTENT_TYPE, own_page
 from ._requests import BatchRequest, CollectionRequest
 from ._route import PlainRoute
+from ._turns import Turns, in_turns
 from ._version import __version__
 from .collector import SGLangCollector, _Driver, _reason
 from .dashboard import add_dashboard
@@ -441,8 +441,10 @@ class _Service:
         """Scrapes the fleet again and again, and logs who goes down."""
         try:
             async for results in self._open_fleet().watch(interval):
-                self._live.note(results)
+                turns = Turns()
                 for result in results:
+                    self._live.note(result)
+                    await turns.next()
                     if result.error is not None and result.consecutive_failures == 1:
                         self._failure(result.target.instance_id, result.error)
         except Exception:

@@ -32,6 +32,7 @@ logger = logging.getLogger("sglang_collect")
 
 _MAX_ENDPOINTS = 1024  # prepared ones that a driver keeps
 _JOIN_SECONDS = 2.0  # an interpreter that exits waits no longer for a driver's thread
+_AT_ONCE = 16  # results that an event loop hears of before it does something else
 _LACK = 0.01  # seconds until what had no memory is tried again
 
 
@@ -513,7 +514,8 @@ def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[_T], None], argum
 
 
 def _settle(batch: _Batch) -> None:
-    for future, outcome in batch:
+    """Others have their turns after a few: who waits for one goes on at once, and may have much to do."""
+    for future, outcome in batch[:_AT_ONCE]:
         while not future.done():
             try:
                 if isinstance(outcome, BaseException):
@@ -522,3 +524,5 @@ def _settle(batch: _Batch) -> None:
                     future.set_result(outcome)
             except MemoryError:
                 time.sleep(_LACK)
+    if rest := batch[_AT_ONCE:]:
+        _call(rest[0][0].get_loop(), _settle, rest)

@@ -464,13 +464,15 @@ def test_a_scrape_carries_the_hop_header_and_a_request_with_it_is_508(
 
 
 def test_requests_share_connections_which_the_lifespan_closes(server: Server) -> None:
+    others = set(threading.enumerate())  # of applications of other tests that ran no lifespan
     app = create_app(RouterSettings(allow=LOOPBACK))
     for runs in (1, 2):
         with TestClient(app) as client:
             for timeout in range(21, 26):
                 assert post(client, server.url, timeout=timeout).json()["success"] is True
         assert eventually(lambda runs=runs: server.closed == server.opened == runs)  # type: ignore[misc]
-        assert not [thread for thread in threading.enumerate() if thread.name == "sglang_collect"]
+        left = {thread for thread in threading.enumerate() if thread.name == "sglang_collect"}
+        assert not left - others
 
 
 def test_a_router_works_in_an_application_that_runs_no_lifespan(server: Server) -> None:
@@ -678,6 +680,21 @@ async def test_a_request_that_is_cancelled_takes_no_other_one_with_it(
     assert outcome.text.startswith("timeout_first_byte")
     assert first.cancelled()
     assert len(service._flights) == 0
+
+
+async def test_a_batch_that_is_cancelled_while_it_begins_takes_no_other_request_with_it(
+    service: api._Service, server: Server
+) -> None:
+    asked = [_requests.CollectionRequest(instance_id=f"i{n}", endpoint=server.url) for n in range(50)]
+    request = starlette.requests.Request({"type": "http", "headers": []}, receive=never)
+    batch = asyncio.create_task(service.collect_known(asked, request))
+    await asyncio.sleep(0)
+    assert len(service._flights) == 50
+    last = asyncio.create_task(collecting(service, server.url, instance_id="i49", timeout=10))
+    await asyncio.sleep(0)
+    batch.cancel()
+    assert b'"instance_id":"i49"' in await last
+    assert not len(service._flights)
 
 
 async def test_what_goes_wrong_in_a_shared_collection_is_raised_for_all_who_wait(

@@ -100,6 +100,15 @@ def test_equal_targets_of_a_batch_are_one_scrape(client: TestClient) -> None:
         assert len(server.requests) == 2
 
 
+def test_a_large_batch_answers_for_every_target(server: Server) -> None:
+    settings = RouterSettings(allow=LOOPBACK, max_concurrent=20, max_queue=180)
+    targets = [{"instance_id": str(n), "endpoint": f"{server.url}/{n}"} for n in range(200)]
+    with TestClient(create_app(settings)) as client:
+        answers = client.post(BATCH, json={"targets": targets}).json()["results"]
+    running = [answer["metrics"]["system_metrics"]["num_requests_running"] for answer in answers]
+    assert running == list(range(200))
+
+
 def test_a_batch_takes_as_many_places_as_it_has_targets(silent: Server) -> None:
     with client_of(allow=LOOPBACK, max_concurrent=2, max_queue=1) as client:
         most = [target(f"i{n}", silent.url, timeout=0.2) for n in range(4)]
