@@ -484,7 +484,10 @@ def test_a_fleet_on_a_terminal_is_a_table(server_with_latency: Server) -> None:
 def test_where_a_module_is_missing_the_extra_that_brings_it_is_named(
     command: str, missing: str, extra: str
 ) -> None:
-    script = "import sys; sys.modules[sys.argv.pop(1)] = None; from sglang_collect.cli import main; sys.exit(main())"
+    script = (
+        "import sys; sys.modules[sys.argv.pop(1)] = None\n"
+        "from sglang_collect.cli import main; sys.exit(main())"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script, missing, *command.split()], capture_output=True, text=True
     )
