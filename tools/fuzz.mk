@@ -17,8 +17,8 @@ LINK.coverage := -fsanitize=fuzzer -fprofile-instr-generate
 
 OUT := build/fuzz-$(FLAVOUR)
 TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
-# Its input is no page: it brings changes of its own.
-OWN_MUTATOR := number
+# Their input is no page, to be changed by its lines.
+OWN_MUTATOR := answer number
 
 SHARED := $(patsubst tests/fuzz/%.c,$(OUT)/%.o,\
             $(filter-out tests/fuzz/fuzz_% tests/fuzz/mutate.c,$(wildcard tests/fuzz/*.c)))
@@ -33,7 +33,7 @@ CFLAGS := -std=c11 -g -pthread -ffp-contract=off -Wall -Wextra -Werror -Icsrc/co
 all: $(TARGETS:%=$(OUT)/fuzz_%)
 
 $(OUT)/fuzz_%: $(OUT)/fuzz_%.o $(OUT)/libshared.a $(OUT)/libcore.a
-	@$(CLANG) $(LINK.$(FLAVOUR)) -pthread -o $@ $(filter %.o,$^) $(filter %.a,$^) -lm
+	@$(CLANG) $(LINK.$(FLAVOUR)) -pthread -o $@ $(filter %.o,$^) $(filter %.a,$^) -lz -lm
 
 $(patsubst %,$(OUT)/fuzz_%,$(filter-out $(OWN_MUTATOR),$(TARGETS))): $(OUT)/mutate.o
 $(OUT)/fuzz_simd: $(OUT)/portable.o

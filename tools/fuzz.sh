@@ -24,7 +24,15 @@ targets() {
 
 # The kept inputs of a target: what merge left, and by name what was once wrong.
 kept() {
-    if [ "$1" = number ]; then echo "$corpus/numbers"; else echo "$corpus/pages $corpus/found"; fi
+    case $1 in
+        answer | number) echo "$corpus/${1}s" ;;
+        *) echo "$corpus/pages $corpus/found" ;;
+    esac
+}
+
+# The words its inputs are made of.
+words() {
+    if [ "$1" = answer ]; then echo tests/fuzz/answer.dict; else echo tests/fuzz/exposition.dict; fi
 }
 
 build() {
@@ -32,7 +40,7 @@ build() {
 }
 
 # A page is read many times over: slower than this is a fault.
-limits=(-timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=256 -dict=tests/fuzz/exposition.dict)
+limits=(-timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=256)
 
 replay() {
     local name status=0
@@ -54,7 +62,7 @@ run_one() {
     local name=$1 seconds=$2
     mkdir -p "$work/$name"
     if ! build/fuzz-asan/fuzz_"$name" "${limits[@]}" -artifact_prefix="$work/findings/$name-" \
-        -print_final_stats=1 -max_total_time="$seconds" -max_len=2048 "$work/$name" $(kept "$name") \
+        -dict="$(words "$name")" -print_final_stats=1 -max_total_time="$seconds" -max_len=2048 "$work/$name" $(kept "$name") \
         >"$work/$name.log" 2>&1; then
         tail -n 30 "$work/$name.log"
         return 1
@@ -126,8 +134,9 @@ merge_set() {
 
 merge() {
     build asan
+    merge_set answers answer
     merge_set numbers number
-    merge_set pages $(targets | grep -vx number)
+    merge_set pages $(targets | grep -vx -e answer -e number)
 }
 
 case "${1:-}" in
