@@ -294,6 +294,17 @@ static double heap_growth(const look looks[ROUNDS])
     return slope / square * (ROUNDS - 1);
 }
 
+/* The most that libcurl held at a look before the last. Newer ones hold a block more
+ * for a kept connection at one time than at another; what leaks is more every time. */
+static long curl_before(const look looks[ROUNDS])
+{
+    long most = 0;
+
+    for (int i = 0; i < ROUNDS - 1; i++)
+        most = looks[i].curl > most ? looks[i].curl : most;
+    return most;
+}
+
 static void soak(long scrapes, int threads)
 {
     static worker workers[MOST_THREADS];
@@ -317,7 +328,7 @@ static void soak(long scrapes, int threads)
     CHECK_MSG(wrong == 0, "%ld scrapes ended otherwise", wrong);
     CHECK(laps > 1 && first->core > 0 && first->curl > 0);
     CHECK(last->core == first->core);
-    CHECK(last->curl == first->curl);
+    CHECK(last->curl <= curl_before(looks));
     CHECK(last->descriptors == first->descriptors);
     CHECK(last->threads == first->threads);
     CHECK(heap_growth(looks) < 16384);
