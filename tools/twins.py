@@ -75,6 +75,27 @@ TWINS = {
         "",
         "guard",
     ),
+    "retold": Twin(
+        "a sample that repeats one belongs to its family, whatever TYPE lines came between",
+        "repeat.c",
+        "s->renamed = !last || ps->retold || ps->apart",
+        "s->renamed = !last || ps->apart",
+        "repeat",
+    ),
+    "other-labels": Twin(
+        "what the labels of a line mean is taken from another of the same label names",
+        "rules.c",
+        "    else if (s->text == r->text)\n",
+        "    else\n",
+        "plan",
+    ),
+    "other-prefix": Twin(
+        "labels are counted as those before, although those were of a name that is not counted",
+        "fold.c",
+        "uint64_t changed = next ? s->changed : SGC__CHANGED_ALL;",
+        "uint64_t changed = next || !next ? s->changed : SGC__CHANGED_ALL;",
+        "plan",
+    ),
     "proxy": Twin(
         "the proxies of the environment are used",
         "http.c",

@@ -195,6 +195,20 @@ static void test_a_label_extract_counts_the_values_of_a_label(void)
     sgc_fold_free(f);
 }
 
+static void test_labels_of_names_that_do_not_count_are_not_those_before(void)
+{
+    sgc_extract extract = EXTRACT(.kind = SGC_KIND_LABEL, .by = S("m"));
+    sgc_fold *f = fold("s:a{m=\"x\"} 1\nother{m=\"z\"} 1\ns:b{m=\"z\"} 1\ns:c{m=\"z\"} 1\n", &extract);
+    const sgc_slot *slot = f ? sgc_fold_slot(f, 0) : NULL;
+
+    if (slot) {
+        CHECK(slot->kind == SGC_SLOT_MAP && slot->n_entries == 2);
+        CHECK(sgc__eq(slot->entries[0].key, SGC__STR("x")) && slot->entries[0].value == 1);
+        CHECK(sgc__eq(slot->entries[1].key, SGC__STR("z")) && slot->entries[1].value == 2);
+    }
+    sgc_fold_free(f);
+}
+
 /* ------------------------------------------------------------- histograms */
 
 static const sgc_extract hist_extract = {
@@ -350,6 +364,7 @@ int main(void)
     test_the_type_decides_between_value_and_histogram();
     test_by_gives_a_map_in_page_order();
     test_a_label_extract_counts_the_values_of_a_label();
+    test_labels_of_names_that_do_not_count_are_not_those_before();
     test_histograms_add_over_series_in_any_line_order();
     test_repeated_histograms_count_once();
     test_differing_bounds_merge_on_the_common_ones();
