@@ -179,19 +179,26 @@ def condition_in_c(condition: tuple[str, str, tuple[str, ...]]) -> str:
     )
 
 
-def plan_in_c() -> str:
-    """The plan that snapshots are read by."""
+Parts = tuple[tuple[str, ...], dict[str, Wanted]]
 
-    def keep(prefixes: tuple[str, ...], extracts: dict[str, Wanted], formulas: object) -> str:
-        del formulas  # they are run by the binding's snapshot, not by the fold
-        items = ", ".join(f"S({json.dumps(prefix)})" for prefix in prefixes)
-        return (
-            f"static const sgc_str prefixes[] = {{{items}}};\n"
-            f"static const sgc_extract extracts[] = {{\n{''.join(w.in_c() for w in extracts.values())}}};\n"
-        )
+
+def plan_parts() -> Parts:
+    """Prefixes and extracts of the plan that snapshots are read by; its formulas are no part of a fold."""
+
+    def keep(prefixes: tuple[str, ...], extracts: dict[str, Wanted], _: object) -> Parts:
+        return prefixes, extracts
 
     with mock.patch.multiple(catalog, Extract=Wanted, Plan=keep):
-        return cast(str, sglang._compile.__wrapped__())
+        return cast(Parts, sglang._compile.__wrapped__())
+
+
+def plan_in_c() -> str:
+    prefixes, extracts = plan_parts()
+    items = ", ".join(f"S({json.dumps(prefix)})" for prefix in prefixes)
+    return (
+        f"static const sgc_str prefixes[] = {{{items}}};\n"
+        f"static const sgc_extract extracts[] = {{\n{''.join(w.in_c() for w in extracts.values())}}};\n"
+    )
 
 
 def build_flags() -> tuple[list[str], list[str]]:
@@ -407,7 +414,7 @@ def check(page: Page, core: Core, rivals: list[Rival]) -> None:
         theirs = [tuple(sample)[:3] for family in rival.parse(text) for sample in family.samples]
         assert repr(theirs) == repr(rows), rival.name
     fold = sglang.plan().fold(page.data)
-    assert core.slots() == sum(value is not None for value in fold.values())
+    assert core.slots() == sum(fold[name] is not None for name in plan_parts()[1])
     assert all(a[:2] == b[:2] and a[2] != b[2] for a, b in zip(rows, rows_of_page(page.later), strict=True))
 
 
