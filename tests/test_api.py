@@ -537,7 +537,7 @@ async def test_more_collections_than_there_is_room_for_are_503_at_once(silent: S
         answers = [task.result() for task in tasks]
     full = [text for status, text in answers if status == 503]
     assert len(full) == len(full_at) == 40
-    assert max(full_at) - began < timeout / 2
+    assert max(full_at) - began < timeout  # while the others still wait
     assert all("retry-after: 1" in text.lower() for text in full)
     assert sum("timeout_" in text for status, text in answers if status == 200) == 10
     assert silent.most == 4
