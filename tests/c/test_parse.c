@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "sgc_int.h"
+#include "parse.h"
 
 enum { TEXT, OPENMETRICS, STRICT };
 
@@ -418,8 +418,31 @@ static void test_the_format_can_be_told_by_the_last_line(void)
     sgc_page_free(page);
 }
 
+/* Sixteen bytes at a time or one, near the end of the page or not. */
+static void test_scanners_stop_at_the_same_byte_wherever_it_stands(void)
+{
+    char text[48];
+    sgc__fault fault;
+
+    for (int byte = 0; byte < 256; byte++) {
+        bool letter = (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') || byte == '_';
+        bool in_name = letter || (byte >= '0' && byte <= '9') || byte == ':';
+        for (size_t at = 0; at < sizeof text; at++) {
+            const char *end = text + sizeof text, *stop;
+            memset(text, 'n', sizeof text);
+            text[at] = (char)byte;
+            stop = in_name && (at || letter || byte == ':') ? end : text + at;
+            CHECK_MSG(sgc__scan_name(text, end) == stop, "byte %d at %d", byte, (int)at);
+            stop = byte == '\n' ? text + at : byte < 0x80 ? end : NULL;
+            CHECK_MSG(sgc__scan_text(text, end, &fault) == stop && (stop || fault.at == text + at),
+                      "byte %d at %d", byte, (int)at);
+        }
+    }
+}
+
 int main(void)
 {
+    test_scanners_stop_at_the_same_byte_wherever_it_stands();
     test_a_sample_has_name_labels_value_and_time();
     test_a_name_may_be_quoted();
     test_an_exemplar_has_labels_value_and_time();
