@@ -39,6 +39,13 @@ fetches *easy_new(int n, int port)
     return all;
 }
 
+/* From now on every fetch opens a connection and closes it. */
+void easy_anew(fetches *all)
+{
+    for (int i = 0; i < all->n; i++)
+        curl_easy_setopt(all->easy[i], CURLOPT_FORBID_REUSE, 1L);
+}
+
 void easy_free(fetches *all)
 {
     for (int i = 0; i < all->n; i++)

@@ -1,7 +1,8 @@
 """What one scrape costs until the plan's fields can be read: against a C program that only fetches.
 
 The server is a process on a loopback port. Contenders scrape it by turns, one scrape after the other; times
-are CPU times of this process, its threads included, a scrape, medians over the rounds.
+are CPU times of this process, its threads included, a scrape, medians over the rounds. Where connections are
+new, the floor is a fetch over a new one.
 
     python benchmarks/scrape.py [--bytes 60000 1100000] [--rounds 15] [--scrapes 100]
 """
@@ -18,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import count
 
 import fleet
 from fleet import TIMEOUT, plan_fields
@@ -33,6 +35,10 @@ Run = Callable[[int], object]
 """Scrapes so many times."""
 
 FLOOR = "curl_easy in C, body thrown away"
+FLOOR_ANEW = "curl_easy in C, a new connection each time"
+NEW = "Scraper, 15 fields read, a new target each time"
+NEW_OTHER = "Scraper, 15 fields read, new targets of other lines"
+ANEW = "scrape(), a new connection, 15 fields read"
 GOALS = {  # times the floor, of pages below and above 500 kB
     "Scraper, 15 fields read, other lines each time": (2.5, 3.0),
     "Scraper, 15 fields read, steady state": (2.0, 2.0),
@@ -40,12 +46,15 @@ GOALS = {  # times the floor, of pages below and above 500 kB
 
 
 @contextmanager
-def fetched_by_c(port: int) -> Iterator[Run]:
+def fetched_by_c(port: int, *, anew: bool = False) -> Iterator[Run]:
+    """Over one kept connection, or over a new one each time."""
     floor = compiled("easy.c")
     floor.easy_new.restype = ctypes.c_void_p
-    floor.easy_free.argtypes = floor.easy_sweep.argtypes = [ctypes.c_void_p]
+    floor.easy_free.argtypes = floor.easy_sweep.argtypes = floor.easy_anew.argtypes = [ctypes.c_void_p]
     handle = floor.easy_new(1, port)
     assert handle
+    if anew:
+        floor.easy_anew(handle)
 
     def run(n: int) -> None:
         for _ in range(n):
@@ -66,6 +75,24 @@ def scraped(url: str) -> Iterator[Run]:
         def run(n: int) -> None:
             for _ in range(n):
                 scraper.submit(endpoint, plan)
+                (result,) = scraper.wait()
+                if result.error is not None:
+                    raise result.error
+                plan_fields(snapshot_from_result(result, instance_id="x", endpoint=url))
+
+        yield run
+
+
+@contextmanager
+def scraped_once(urls: Iterator[str]) -> Iterator[Run]:
+    """A running scraper and targets that it has not seen: endpoints are prepared, connections opened."""
+    plan = sglang.plan()
+    with _core.Scraper() as scraper:
+
+        def run(n: int) -> None:
+            for _ in range(n):
+                url = next(urls)
+                scraper.submit(make_endpoint(url, timeout=TIMEOUT), plan)
                 (result,) = scraper.wait()
                 if result.error is not None:
                     raise result.error
@@ -102,16 +129,18 @@ def scraped_anew(url: str) -> Run:
 
 def measure(port: int, rounds: int, scrapes: int) -> dict[str, list[float]]:
     """Microseconds of CPU a scrape, for each contender and round."""
-    url = f"http://127.0.0.1:{port}/metrics"
+    server = f"http://127.0.0.1:{port}"
+    url = f"{server}/metrics"
     with ExitStack() as stack:
         contenders: dict[str, Run] = {
             FLOOR: stack.enter_context(fetched_by_c(port)),
-            "Scraper, 15 fields read, other lines each time": stack.enter_context(
-                scraped(f"http://127.0.0.1:{port}/other")
-            ),
+            FLOOR_ANEW: stack.enter_context(fetched_by_c(port, anew=True)),
+            "Scraper, 15 fields read, other lines each time": stack.enter_context(scraped(f"{server}/other")),
+            NEW: stack.enter_context(scraped_once(f"{server}/new/{n}" for n in count())),
+            NEW_OTHER: stack.enter_context(scraped_once(f"{server}/own/{n:06d}" for n in count())),
             "Scraper, 15 fields read, steady state": stack.enter_context(scraped(url)),
             "SGLangCollector.collect(), 15 fields read": stack.enter_context(collected(url)),
-            "scrape(), a new connection, 15 fields read": scraped_anew(url),
+            ANEW: scraped_anew(url),
         }
         found: dict[str, list[float]] = {name: [] for name in contenders}
         for run in contenders.values():
@@ -145,10 +174,11 @@ def main() -> None:
     for wanted in args.bytes:
         with serving(fleet.__file__, wanted) as (port, size):
             found = measure(port, args.rounds, args.scrapes)
-        print(f"\npage of {size:,} bytes{'µs of CPU a scrape':>46}   times the floor")
+        print(f"\npage of {size:,} bytes{'µs of CPU a scrape':>50}   times its floor")
         for name, times in found.items():
-            ratio = statistics.median(mine / its for mine, its in zip(times, found[FLOOR], strict=True))
-            print(f"  {name:48}{statistics.median(times):12.1f}{ratio:18.2f}{verdict(name, size, ratio)}")
+            floor = found[FLOOR_ANEW if name in (FLOOR_ANEW, NEW, NEW_OTHER, ANEW) else FLOOR]
+            ratio = statistics.median(mine / its for mine, its in zip(times, floor, strict=True))
+            print(f"  {name:52}{statistics.median(times):12.1f}{ratio:18.2f}{verdict(name, size, ratio)}")
 
 
 if __name__ == "__main__":
