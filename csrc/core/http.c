@@ -278,6 +278,17 @@ static int port_of(int fd)
     return ntohs(addr.sin6_port);
 }
 
+/* The same of a socket of the shard's, which the system is asked for once: of many
+ * connections to one server any may be meant. */
+static int known_port_of(sgc__shard *shard, int fd)
+{
+    uint16_t *port = sgc__shard_port(shard, fd);
+
+    if (*port == 0 && port_of(fd) > 0)
+        *port = (uint16_t)port_of(fd);
+    return *port;
+}
+
 static bool is_connected_to(int fd, const struct sockaddr_in6 *peer)
 {
     struct sockaddr_in6 addr = {0};
@@ -296,7 +307,7 @@ static int find_socket(const sgc__http *http, const struct sockaddr_in6 *peer, i
         return http->fd;
     do {
         fd = sgc__shard_next(http->shard, fd);
-    } while (fd >= 0 && (port_of(fd) != local_port || !is_connected_to(fd, peer)));
+    } while (fd >= 0 && (known_port_of(http->shard, fd) != local_port || !is_connected_to(fd, peer)));
     return fd;
 }
 

@@ -15,6 +15,7 @@ typedef struct sgc__watch {
     uint8_t wanted; /* SGC__POLL_IN and _OUT */
     uint8_t known;  /* what the system has been told of it */
     bool told;      /* its end will be told by sgc__poller_forget */
+    uint16_t port;  /* at our end, once somebody has asked for it; 0 */
     uint32_t place; /* in the list, where there is one */
 } sgc__watch;
 

@@ -205,6 +205,11 @@ int sgc__shard_next(const sgc__shard *shard, int fd)
     return -1;
 }
 
+uint16_t *sgc__shard_port(sgc__shard *shard, int fd)
+{
+    return &shard->all->poller.watches[fd].port;
+}
+
 void sgc__shard_hurry(sgc__shard *shard)
 {
     shard->hurried = true;

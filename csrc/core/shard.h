@@ -56,6 +56,8 @@ bool sgc__shard_opened(sgc__shard *shard, int fd);
 void sgc__shard_closing(sgc__shard *shard, int fd);
 /* The first of its open sockets behind `fd`; -1. */
 int sgc__shard_next(const sgc__shard *shard, int fd);
+/* Where to keep the port that a socket of its own has at our end; 0 until it is known. */
+uint16_t *sgc__shard_port(sgc__shard *shard, int fd);
 
 /* libcurl takes its time to show or try the next address of a name: here there is none to lose. */
 void sgc__shard_hurry(sgc__shard *shard);
