@@ -34,7 +34,7 @@ def run_without_memory(program: str = "no_memory", *more: str) -> subprocess.Com
 
 def test_every_call_survives_every_allocation_of_pythons_that_fails() -> None:
     done = run_without_memory()
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr  # where Python may say what it had no memory to raise
     calls, points = (int(word) for word in done.stdout.split() if word.isdigit())
     assert calls > 300
     assert points > 3000
