@@ -205,7 +205,8 @@ TWINS = {
         "a scrape that waits for a connection has no deadline",
         "scrape.c",
         "while (hub->deadlines.n && hub->deadlines.items[0]->deadline <= now) {",
-        "while (hub->deadlines.n && hub->deadlines.items[0]->deadline <= now && hub->deadlines.items[0]->handle) {",
+        "while (hub->deadlines.n && hub->deadlines.items[0]->deadline <= now &&\n"
+        "               hub->deadlines.items[0]->handle) {",
         "scrape",
     ),
     "descriptor": Twin(
@@ -218,7 +219,8 @@ TWINS = {
     "grows": Twin(
         "what a scrape was is never freed",
         "scrape.c",
-        "        transfer->result = NULL;\n        sgc__transfer_free(transfer);\n    }\n    atomic_fetch_sub",
+        "        transfer->result = NULL;\n        sgc__transfer_free(transfer);\n    }\n"
+        "    atomic_fetch_sub",
         "        transfer->result = NULL;\n    }\n    atomic_fetch_sub",
         "soak",
     ),
