@@ -97,6 +97,13 @@ static int take_finished(multi *m)
     return failed;
 }
 
+/* A timer fires once: libcurl says when it wants another, and not that it wants none. */
+static void timer_fired(multi *m, int *running)
+{
+    m->timeout_ms = -1;
+    curl_multi_socket_action(m->curl, CURL_SOCKET_TIMEOUT, 0, running);
+}
+
 /* Fetches every target once; how many of them failed. */
 int multi_sweep(multi *m)
 {
@@ -105,7 +112,7 @@ int multi_sweep(multi *m)
 
     for (int i = 0; i < m->n; i++)
         curl_multi_add_handle(m->curl, m->easy[i]);
-    curl_multi_socket_action(m->curl, CURL_SOCKET_TIMEOUT, 0, &running);
+    timer_fired(m, &running);
     while (running) {
         int n = epoll_wait(m->epoll, events, 256, (int)m->timeout_ms);
         for (int i = 0; i < n; i++) {
@@ -115,7 +122,7 @@ int multi_sweep(multi *m)
             curl_multi_socket_action(m->curl, events[i].data.fd, what, &running);
         }
         if (n <= 0)
-            curl_multi_socket_action(m->curl, CURL_SOCKET_TIMEOUT, 0, &running);
+            timer_fired(m, &running);
         failed += take_finished(m);
     }
     return failed + take_finished(m);
