@@ -108,6 +108,17 @@ METHODS: dict[str, list[tuple[Any, ...]]] = {
 }
 """The arguments of methods that take some."""
 
+
+def all_or_none(scraper: Scraper) -> list[int]:
+    """Submits some; where there was no memory for all, nobody hears of any."""
+    try:
+        return scraper.submit_all([NOBODY] * 10)
+    except MemoryError:
+        remove_mem_hooks()
+        assert scraper.wait() == []
+        raise
+
+
 PLAIN: list[Callable[..., Any]] = [repr, hash, len, list, methodcaller("__reduce_ex__", 4), memoryview]
 MORE: list[Call] = [
     (parse, lambda: (PAGE,)),
@@ -153,6 +164,7 @@ MORE: list[Call] = [
     (Endpoint, lambda: ("http://host/",)),
     (Endpoint, lambda: ("ftp://host/",)),
     (Scraper, tuple),
+    (all_or_none, lambda: (Scraper(),)),
 ]
 KEYWORDS: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = [
     (parse, (PAGE,), {"format": "auto", "strict": True, "limits": FEW}),

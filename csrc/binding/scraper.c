@@ -215,26 +215,41 @@ PyDoc_STRVAR(submit_doc, "submit($self, endpoint, plan=None, /)\n--\n\n"
                          "Without a plan the page is fetched and not read. Its timeout runs from here.\n"
                          "Any thread may call it. Raises RuntimeError after close().");
 
-/* The ids of new scrapes, from `first` on; each is noted in `pending` with its endpoint
- * and the plan. */
+/* Notes in `pending` what a new scrape keeps alive, and puts its id into the list. */
+static bool note(ScraperObject *self, PyObject *ids, Py_ssize_t at, uint64_t id, PyObject *endpoint,
+                 PyObject *plan)
+{
+    PyObject *number = PyLong_FromUnsignedLongLong(id);
+    PyObject *kept = number ? PyTuple_Pack(2, endpoint, plan) : NULL;
+    bool noted = kept && PyDict_SetItem(self->pending, number, kept) == 0;
+
+    if (noted)
+        PyList_SET_ITEM(ids, at, Py_NewRef(number));
+    Py_XDECREF(number);
+    Py_XDECREF(kept);
+    return noted;
+}
+
+/* The ids of new scrapes, from `first` on. Where there is no memory to note them all
+ * they are cancelled, and nobody hears of their results. */
 static PyObject *note_all(ScraperObject *self, PyObject *endpoints, PyObject *plan, uint64_t first)
 {
-    Py_ssize_t n = PyTuple_GET_SIZE(endpoints);
+    Py_ssize_t n = PyTuple_GET_SIZE(endpoints), noted = 0;
     PyObject *ids = PyList_New(n);
 
-    for (Py_ssize_t i = 0; ids && i < n; i++) {
-        PyObject *number = PyLong_FromUnsignedLongLong(first + (uint64_t)i);
-        PyObject *kept = number ? PyTuple_Pack(2, PyTuple_GET_ITEM(endpoints, i), plan) : NULL;
-        if (kept && PyDict_SetItem(self->pending, number, kept) == 0)
-            PyList_SET_ITEM(ids, i, Py_NewRef(number));
-        else
-            Py_CLEAR(ids);
-        Py_XDECREF(number);
-        Py_XDECREF(kept);
-    }
-    for (Py_ssize_t i = 0; !ids && i < n; i++)
+    while (ids && noted < n &&
+           note(self, ids, noted, first + (uint64_t)noted, PyTuple_GET_ITEM(endpoints, noted), plan))
+        noted++;
+    if (ids && noted == n)
+        return ids;
+    PyErr_Clear();
+    for (Py_ssize_t i = 0; i < n; i++)
         sgc_scraper_cancel(self->scraper, first + (uint64_t)i);
-    return ids;
+    while (noted-- > 0)
+        if (PyDict_DelItem(self->pending, PyList_GET_ITEM(ids, noted)) < 0)
+            PyErr_Clear();
+    Py_XDECREF(ids);
+    return PyErr_NoMemory();
 }
 
 static PyObject *submit_core(ScraperObject *self, PyObject *endpoints, PyObject *plan)
