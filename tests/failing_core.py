@@ -113,7 +113,8 @@ class Points:
         try:
             outcome = call()
         except Exception as error:
-            outcome = error
+            # Where many are kept alive by their tracebacks, newer Pythons raise one that is never freed.
+            outcome = error.with_traceback(None)
         made = int(self._library.failing_end())
         faulthandler.cancel_dump_traceback_later()
         return outcome, made

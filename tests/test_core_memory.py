@@ -59,10 +59,6 @@ def test_nobody_waits_for_ever_where_memory_is_missing_for_a_while() -> None:
 needs_cc = pytest.mark.skipif(not shutil.which("cc"), reason="the extension is built once more")
 
 
-@pytest.mark.skipif(
-    sys.version_info[:2] != (3, 11),
-    reason="on other versions some memory stays behind, and it is not known whose",
-)
 @needs_cc
 def test_every_call_and_route_survives_every_allocation_of_the_core_and_of_libcurl_that_fails() -> None:
     done = run_without_memory("failing_core")
