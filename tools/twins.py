@@ -173,13 +173,6 @@ TWINS = {
         "",
         "memory",
     ),
-    "poison": Twin(
-        "bytes that nobody asked for begin the next answer",
-        "http.c",
-        "|| is_stale(http))) {",
-        "|| (is_stale(http) && http->fd < 0))) {",
-        "scrape",
-    ),
     "thrice": Twin(
         "a kept connection that died is asked for again and again",
         "http.c",
