@@ -13,6 +13,10 @@ from urllib.parse import urlencode
 
 from programs import running
 
+#: What it says when it answers, in either order.
+READY = "Server is ready to receive web requests"
+LISTENING = re.compile(r'msg="Listening on" address=127\.0\.0\.1:(\d+)\s')
+
 
 @contextmanager
 def prometheus(folder: Path, config: dict[str, Any]) -> Iterator[int]:
@@ -26,10 +30,9 @@ def prometheus(folder: Path, config: dict[str, Any]) -> Iterator[int]:
         "--scrape.discovery-reload-interval=100ms",
     )
     with running(command, folder) as program:
-        program.wait_until(lambda: "Server is ready to receive web requests" in program.said)
-        listening = re.search(r'msg="Listening on" address=127\.0\.0\.1:(\d+)', program.said)
-        assert listening is not None, program.said
-        yield int(listening[1])
+        program.wait_until(lambda: READY in program.said)
+        program.wait_until(lambda: LISTENING.search(program.said) is not None)
+        yield int(LISTENING.findall(program.said)[0])
 
 
 def query(port: int, promql: str, moment: float) -> list[dict[str, Any]]:
