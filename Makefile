@@ -15,7 +15,7 @@ CTEST := $(MAKE) -f tools/ctest.mk $(JOBS)
 SPREAD := -n 2 --dist loadfile # over two processes, a file in one of them
 
 .PHONY: help twins demo top-demo dashboard-demo test test-c test-py check check-rest format format-check lint types \
-        test-c-sanitized test-free-threaded flaky test-py-debug test-py-sanitized generated package wheels cross bench setup clean docs fuzz fuzz-replay drift drift-pinned deep
+        test-c-sanitized test-free-threaded flaky test-py-debug test-py-sanitized generated package wheels cross bench setup clean docs fuzz fuzz-replay fuzz-coverage drift drift-pinned deep
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +36,7 @@ check: test check-rest ## everything that has to hold before a commit
 # What keeps both processors busy by itself comes last.
 check-rest: setup .venv/.analysers
 	@tools/two_at_a_time.sh twins test-py-debug package types lint drift-pinned docs format-check
-	@$(MAKE) test-c-sanitized fuzz test-py-sanitized
+	@$(MAKE) test-c-sanitized fuzz-coverage fuzz test-py-sanitized
 
 # ------------------------------------------------------------------- set-up
 
@@ -128,6 +128,9 @@ fuzz-replay: .venv/.analysers ## the kept corpus through every fuzz target
 
 fuzz: .venv/.analysers ## new inputs, half a minute a target; SECONDS=600 for longer
 	@tools/fuzz.sh run $(or $(SECONDS),30)
+
+fuzz-coverage: .venv/.analysers ## the kept corpus runs at least 98 % of the reader's lines
+	@tools/fuzz.sh coverage
 
 drift: setup ## the metrics of the newest SGLang against the catalogue
 	@$(PY) tools/drift.py

@@ -18,7 +18,7 @@ LINK.coverage := -fsanitize=fuzzer -fprofile-instr-generate
 OUT := build/fuzz-$(FLAVOUR)
 TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 # Their input is no page, to be changed by its lines.
-OWN_MUTATOR := answer number
+OWN_MUTATOR := answer json number
 
 SHARED := $(patsubst tests/fuzz/%.c,$(OUT)/%.o,\
             $(filter-out tests/fuzz/fuzz_% tests/fuzz/mutate.c,$(wildcard tests/fuzz/*.c)))

@@ -16,6 +16,7 @@ cd "$(dirname "$0")/.."
 corpus=tests/fuzz/corpus
 work=build/fuzz
 read_files=(lex.c parse.c sample.c repeat.c num.c)
+readers=(text openmetrics number repeat steady memory)
 goal=98
 
 targets() {
@@ -25,7 +26,8 @@ targets() {
 # The kept inputs of a target: what merge left, and by name what was once wrong.
 kept() {
     case $1 in
-        answer | number) echo "$corpus/${1}s" ;;
+        answer | formula | number) echo "$corpus/${1}s" ;;
+        json) echo "$corpus/json" ;;
         *) echo "$corpus/pages $corpus/found" ;;
     esac
 }
@@ -35,8 +37,9 @@ words() {
     if [ "$1" = answer ]; then echo tests/fuzz/answer.dict; else echo tests/fuzz/exposition.dict; fi
 }
 
+# FLAVOUR [PROGRAM...]
 build() {
-    make -s -f tools/fuzz.mk -j2 FLAVOUR="$1"
+    make -s -f tools/fuzz.mk -j2 FLAVOUR="$1" "${@:2}"
 }
 
 # A page is read many times over: slower than this is a fault.
@@ -91,13 +94,12 @@ run() {
     return $status
 }
 
-# simd has every function twice, under one name.
 coverage() {
     local name objects=()
-    build coverage
+    build coverage "${readers[@]/#/build/fuzz-coverage/fuzz_}"
     rm -rf "$work/profiles"
     mkdir -p "$work/profiles"
-    for name in $(targets | grep -vx simd); do
+    for name in "${readers[@]}"; do
         LLVM_PROFILE_FILE="$work/profiles/$name" build/fuzz-coverage/fuzz_"$name" -runs=0 $(kept "$name") \
             >"$work/$name.log" 2>&1
         objects+=("build/fuzz-coverage/fuzz_$name")
@@ -135,8 +137,10 @@ merge_set() {
 merge() {
     build asan
     merge_set answers answer
+    merge_set formulas formula
+    merge_set json json
     merge_set numbers number
-    merge_set pages $(targets | grep -vx -e answer -e number)
+    merge_set pages $(targets | grep -vx -e answer -e formula -e json -e number)
 }
 
 case "${1:-}" in
