@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import socket
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
@@ -45,18 +43,6 @@ def running(app: FastAPI, *, port: int = 0, grace: int = 20) -> Iterator[int]:
         service.should_exit = True
         thread.join()
         listener.close()
-
-
-def lasting_port() -> int:
-    """A port to stop listening on and to take again: one that the system gives to no connection meanwhile."""
-    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    while True:
-        with (
-            suppress(OSError),
-            socket.create_server(("127.0.0.1", random.randrange(10_000, lowest))) as listener,
-        ):
-            port: int = listener.getsockname()[1]
-            return port
 
 
 Event = tuple[str, dict[str, Any]]

@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from programs import unwatched
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = (
@@ -27,8 +28,7 @@ def chromium() -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api")
     if shutil.which(CHROMIUM) is None:
         pytest.skip(f"{CHROMIUM} is not installed")
-    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-    with patch.dict(os.environ, environment, clear=True), sync_api.sync_playwright() as playwright:
+    with patch.dict(os.environ, unwatched(), clear=True), sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         try:
             yield browser

@@ -15,7 +15,7 @@ import pytest
 
 if TYPE_CHECKING:
     from fastapi.testclient import TestClient
-    from servers import Server
+    from servers import Held, Server
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -106,6 +106,19 @@ def silent() -> Iterator[Server]:
 
     with serving(silence) as server:
         yield server
+
+
+@pytest.fixture
+def held() -> Iterator[Held]:
+    """A server of a page that it sends once it is told to."""
+    from fleets import PAGE
+    from servers import Held
+
+    server = Held(PAGE)
+    try:
+        yield server
+    finally:
+        server.close()
 
 
 @pytest.fixture

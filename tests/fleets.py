@@ -6,9 +6,7 @@ import socket
 import subprocess
 import sys
 import textwrap
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -40,6 +38,12 @@ def reason(result: sc.ScrapeResult) -> Any:
 
 def names(results: list[sc.ScrapeResult]) -> list[str]:
     return [result.target.instance_id for result in results]
+
+
+def waiting(fleet: sc.Fleet) -> list[int]:
+    """How many wait for the scrape of each target that is under way."""
+    flights = [member.flight for member in fleet._roster.members()]
+    return [len(flight.inboxes) for flight in flights if flight is not None]
 
 
 def dead() -> str:
@@ -74,17 +78,6 @@ def once_asked(server: Server, n: int) -> Answer:
         return PAGE
 
     return reply
-
-
-@contextmanager
-def soon(action: Callable[[], Any], seconds: float = 0.2) -> Iterator[None]:
-    """Does something in another thread a little later."""
-    timer = threading.Timer(seconds, action)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.join()
 
 
 def python(script: str, *args: str) -> subprocess.CompletedProcess[str]:

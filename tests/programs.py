@@ -12,6 +12,11 @@ from pathlib import Path
 from servers import eventually
 
 
+def unwatched() -> dict[str, str]:
+    """Our environment without the sanitizer that may be loaded into this process."""
+    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+
+
 class Program:
     """A running program and what it has said so far."""
 
@@ -41,7 +46,7 @@ def running(
         process = subprocess.Popen(
             [*bound_to_us, *command],
             cwd=folder,
-            env={**os.environ, **(environment or {})},
+            env={**unwatched(), **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

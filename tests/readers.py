@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import subprocess
-import time
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import prometheus_client.openmetrics.parser
 import prometheus_client.parser
-from servers import Request, serving, unused_port
+from programs import unwatched
+from promservers import prometheus
+from servers import Request, eventually, serving
 
 import sglang_collect as sc
 
@@ -95,17 +94,12 @@ def verdict(reading: Reading, expected: Reading = None) -> str:
 PROMETHEUS_VERSION = "2.42."
 
 
-def _environment() -> dict[str, str]:
-    """Ours without the sanitizers that a run of the tests may have preloaded."""
-    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-
-
 def has_prometheus() -> bool:
     """Whether the version that the table speaks of is installed."""
     command = shutil.which("prometheus")
     if not command:
         return False
-    told = subprocess.run([command, "--version"], capture_output=True, text=True, env=_environment())
+    told = subprocess.run([command, "--version"], capture_output=True, text=True, env=unwatched())
     return f"version {PROMETHEUS_VERSION}" in told.stdout + told.stderr
 
 
@@ -120,36 +114,17 @@ def _answer(page: bytes, openmetrics: bool) -> bytes:
 
 def _scraped(port: int, count: int) -> list[bool]:
     """Whether the nth target is up, once all have been scraped."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        time.sleep(0.2)
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/targets") as answer:
-                targets = json.load(answer)["data"]["activeTargets"]
-        except OSError:
-            continue
-        if len(targets) == count and all(target["health"] != "unknown" for target in targets):
-            by_path = {int(target["labels"]["page"]): target["health"] == "up" for target in targets}
-            return [by_path[i] for i in range(count)]
-    raise TimeoutError("Prometheus did not scrape every page")
+    up: dict[int, bool] = {}
 
+    def all_are_scraped() -> bool:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/targets", timeout=60) as answer:
+            targets = json.load(answer)["data"]["activeTargets"]
+        told = [target for target in targets if target["health"] != "unknown"]
+        up.update((int(target["labels"]["page"]), target["health"] == "up") for target in told)
+        return len(told) == count
 
-@contextmanager
-def _running(folder: Path, port: int) -> Iterator[None]:
-    command = [
-        "prometheus",
-        f"--config.file={folder / 'prometheus.json'}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-        "--log.level=error",
-    ]
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen(command, stdout=quiet, stderr=quiet, env=_environment())
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()
+    assert eventually(all_are_scraped, seconds=120), "Prometheus did not scrape every page"
+    return [up[i] for i in range(count)]
 
 
 def read_with_prometheus(folder: Path, pages: Sequence[tuple[bytes, bool]]) -> list[bool]:
@@ -163,10 +138,7 @@ def read_with_prometheus(folder: Path, pages: Sequence[tuple[bytes, bool]]) -> l
             {"targets": [f"127.0.0.1:{server.port}"], "labels": {"__metrics_path__": f"/{i}", "page": str(i)}}
             for i in range(len(pages))
         ]
-        job = {"job_name": "pages", "scrape_interval": "1s", "static_configs": targets}
-        (folder / "prometheus.json").write_text(
-            json.dumps({"scrape_configs": [{**job, "scrape_timeout": "1s"}]})
-        )
-        port = unused_port()
-        with _running(folder, port):
+        job = {"job_name": "pages", "static_configs": targets}
+        times = {"scrape_interval": "4s", "scrape_timeout": "4s"}
+        with prometheus(folder, {"global": times, "scrape_configs": [job]}) as port:
             return _scraped(port, len(pages))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import ssl
 import subprocess
@@ -149,6 +150,24 @@ class Server:
         return connection
 
 
+class Held(Server):
+    """Takes requests, and answers them once it is told to."""
+
+    def __init__(self, reply: bytes) -> None:
+        released = threading.Event()
+        self.release = released.set
+
+        def late(request: Request, connection: socket.socket) -> bytes:
+            released.wait(600)
+            return reply
+
+        super().__init__(late)
+
+    def close(self) -> None:
+        self.release()
+        super().close()
+
+
 def _read_request(stream: BinaryIO) -> Request | None:
     """Reads up to the empty line; None where the client hung up."""
     lines = []
@@ -199,13 +218,14 @@ def serving_elsewhere(*bodies: bytes | str) -> Iterator[list[str]]:
 
 
 def unused_port() -> int:
-    """A port on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
+    """A port on which nobody listens: below those that systems give to who takes any."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
-def eventually(condition: Callable[[], bool], *, seconds: float = 60.0) -> bool:
+def eventually(condition: Callable[[], object], *, seconds: float = 60.0) -> bool:
     """Waits for what another thread or process brings about."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -213,3 +233,22 @@ def eventually(condition: Callable[[], bool], *, seconds: float = 60.0) -> bool:
             return False
         time.sleep(0.005)
     return True
+
+
+@contextmanager
+def soon(action: Callable[[], object], when: Callable[[], object] | None = None) -> Iterator[None]:
+    """Does something in another thread: once something holds, or a little later."""
+
+    def act() -> None:
+        if when is None:
+            time.sleep(0.15)
+        else:
+            assert eventually(when)
+        action()
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from leaks import blocks, descriptors, heap, threads
+from programs import unwatched
 from servers import eventually, unused_port
 
 from sglang_collect._core import Endpoint, Extract, Guard, Plan, Result, Scraper
@@ -34,17 +35,13 @@ PLAN = Plan([""], {"a": Extract(["a"])})
 # ---------------------------------------------------------------------- server
 
 
-# A sanitizer that is loaded into this process is none for a compiler and its program.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-
-
 @cache
 def _program() -> Path:
     """The server of the C tests, which is quick enough, compiled."""
     program = HERE.parent / "build" / "stress" / f"server-{os.getpid()}"
     program.parent.mkdir(parents=True, exist_ok=True)
     source = HERE / "c" / "server.c"
-    subprocess.run(["cc", "-O1", "-pthread", "-o", program, source, "-lz"], check=True, env=ENVIRONMENT)
+    subprocess.run(["cc", "-O1", "-pthread", "-o", program, source, "-lz"], check=True, env=unwatched())
     return program
 
 
@@ -62,7 +59,7 @@ class Server:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=ENVIRONMENT,
+            env=unwatched(),
         )
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())

@@ -179,7 +179,7 @@ def of(*pages: str) -> Any:
 def test_running_adds_up_and_stale_targets_are_left_out_and_counted(server: Server, silent: Server) -> None:
     with (
         serving(answer("sglang:num_requests_running 100\n")) as big,
-        sc.Fleet([*targets(server, 4), sc.Target("big", big.url)], timeout=1) as fleet,
+        sc.Fleet([*targets(server, 4), sc.Target("big", big.url, options={"timeout": 1})]) as fleet,
     ):
         empty = fleet.aggregate()
         assert (empty.targets, empty.fresh, empty.stale) == (5, 0, ["0", "1", "2", "3", "big"])

@@ -19,7 +19,7 @@ import starlette.requests
 from apps import running
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Response
 from fastapi.testclient import TestClient
-from servers import Request, Server, answer, eventually, serving, unused_port
+from servers import Held, Request, Server, answer, eventually, serving, unused_port
 from stopwatch import Stopwatch
 
 from sglang_collect import _answers, _core, _requests, api
@@ -137,9 +137,9 @@ def test_every_reason_of_a_failure_has_its_sentence() -> None:
 
 def test_a_timeout_ends_the_collection(client: TestClient, silent: Server) -> None:
     with Stopwatch() as took:
-        response = post(client, silent.url, timeout=0.2)
+        response = post(client, silent.url, timeout=1.0)
     assert response.json()["error"] == "timeout_first_byte: the target did not answer in time"
-    assert took.seconds < 1
+    assert took.seconds < 2
 
 
 def test_an_exception_of_ours_is_an_internal_error_with_a_number_that_the_log_has(
@@ -471,8 +471,9 @@ def test_requests_share_connections_which_the_lifespan_closes(server: Server) ->
             for timeout in range(21, 26):
                 assert post(client, server.url, timeout=timeout).json()["success"] is True
         assert eventually(lambda runs=runs: server.closed == server.opened == runs)  # type: ignore[misc]
-        left = {thread for thread in threading.enumerate() if thread.name == "sglang_collect"}
-        assert not left - others
+        assert eventually(
+            lambda: not any(t.name == "sglang_collect" for t in {*threading.enumerate()} - others)
+        )
 
 
 def test_a_router_works_in_an_application_that_runs_no_lifespan(server: Server) -> None:
@@ -613,15 +614,19 @@ async def test_a_client_that_hangs_up_before_its_request_is_whole_is_no_error(
         assert status == 200
 
 
-async def test_a_scrape_goes_on_for_the_clients_that_still_wait(silent: Server) -> None:
+async def test_a_scrape_goes_on_for_the_clients_that_still_wait(held: Held) -> None:
     with running(create_app(RouterSettings(allow=LOOPBACK))) as port:
-        first, second = asking(port, [{"instance_id": "x", "endpoint": silent.url, "timeout": 1.5}] * 2)
-        assert await asyncio.to_thread(eventually, lambda: len(silent.requests) == 1)
-        await asyncio.sleep(0.1)
+        pause = max(0.1, 10 * await seconds_for(port, 2))  # so that both are there
+        body = {"instance_id": "x", "endpoint": held.url, "timeout": 600}
+        first, second = asking(port, [body] * 2)
+        assert await asyncio.to_thread(eventually, lambda: held.requests)
+        await asyncio.sleep(pause)
         first.cancel()
+        await asyncio.sleep(pause)
+        held.release()
         status, text = await second
-        assert (status, "timeout_first_byte" in text) == (200, True)
-        assert len(silent.requests) == 1
+        assert (status, '"success":true' in text) == (200, True)
+        assert len(held.requests) == 1
 
 
 # ------------------------------------- what requests share, looked at from inside
@@ -660,12 +665,12 @@ async def test_a_collection_that_has_ended_is_not_shared_any_more(
 async def test_a_collection_that_was_given_up_is_not_shared_any_more(
     service: api._Service, silent: Server
 ) -> None:
-    first = asyncio.create_task(collecting(service, silent.url, timeout=0.3))
+    first = asyncio.create_task(collecting(service, silent.url, timeout=60))
     assert await asyncio.to_thread(eventually, lambda: len(silent.requests) == 1)
     first.cancel()
     while not first.done():  # noqa: ASYNC110 - not one turn of the loop later
         await asyncio.sleep(0)
-    outcome = await collecting(service, silent.url, timeout=0.3)
+    outcome = await collecting(service, silent.url, timeout=1.0)
     assert outcome.text.startswith("timeout_first_byte")
     assert len(silent.requests) == 2
 
@@ -673,7 +678,7 @@ async def test_a_collection_that_was_given_up_is_not_shared_any_more(
 async def test_a_request_that_is_cancelled_takes_no_other_one_with_it(
     service: api._Service, silent: Server
 ) -> None:
-    first, second = (asyncio.create_task(collecting(service, silent.url, timeout=0.3)) for _ in range(2))
+    first, second = (asyncio.create_task(collecting(service, silent.url, timeout=1.0)) for _ in range(2))
     assert await asyncio.to_thread(eventually, lambda: len(silent.requests) == 1)
     first.cancel()
     outcome = await second

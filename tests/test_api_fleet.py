@@ -68,11 +68,11 @@ def test_a_target_of_a_batch_fails_alone(server: Server, silent: Server) -> None
                 target("good", f"{server.url}/1"),
                 target("dead", dead()),
                 target("refused", "http://169.254.169.254:30000/"),
-                target("silent", silent.url, timeout=0.3),
+                target("silent", silent.url, timeout=1.0),
                 target("known"),
                 target("unknown"),
             )
-        assert took.seconds < 1
+        assert took.seconds < 2
     assert response.status_code == 200
     results = response.json()["results"]
     assert [result["success"] for result in results] == [True, False, False, False, True, False]
@@ -121,7 +121,7 @@ def test_a_batch_takes_as_many_places_as_it_has_targets(silent: Server) -> None:
 
 def test_a_batch_that_finds_no_room_is_503_as_a_whole(silent: Server) -> None:
     with client_of(allow=LOOPBACK, max_concurrent=2, max_queue=1) as client, ThreadPoolExecutor() as pool:
-        first = pool.submit(batch, client, *(target(f"i{n}", silent.url, timeout=2) for n in range(2)))
+        first = pool.submit(batch, client, *(target(f"i{n}", silent.url, timeout=3) for n in range(2)))
         assert eventually(lambda: len(silent.requests) == 2)
         full = batch(client, target("i2", silent.url), target("i3", silent.url))
         assert full.status_code == 503
@@ -179,8 +179,8 @@ def test_the_fleet_is_scraped_when_asked_for(server: Server, log: pytest.LogCapt
     assert (good["up"], good["error"], good["consecutive_failures"]) == (True, None, 0)
     assert good["last"]["system_metrics"]["num_requests_running"] == 3
     assert "system_metrics.num_requests_waiting" in good["last"]["absent"]
-    assert 0 <= good["age"] < 5
-    assert 0 < good["elapsed"] < 5
+    assert 0 <= good["age"] < 60
+    assert 0 < good["elapsed"] < 60
     assert busy_state["window"]["requests_per_second"] > 0
     assert (bad["up"], bad["consecutive_failures"], bad["age"], bad["last"]) == (False, 2, None, None)
     assert bad["error"] == "connect_failed: no connection to the target came about"
@@ -251,12 +251,13 @@ def test_a_watched_fleet_answers_at_once_with_what_is_known(
     server: Server, silent: Server, log: pytest.LogCaptureFixture
 ) -> None:
     instances = {"a": f"{server.url}/3", "silent": silent.url}
-    with client_of(instances=instances, watch_interval=0.05, timeout=0.5) as client:
+    timeout = 3.0
+    with client_of(instances=instances, watch_interval=0.05, timeout=timeout) as client:
         assert eventually(lambda: len(server.requests) >= 3)
         assert eventually(lambda: client.get(FLEET).json()["targets"][0]["window"] is not None)
         with Stopwatch() as took:
             first, second = client.get(FLEET).json()["targets"]
-        assert took.seconds < 0.4
+        assert took.seconds < timeout - 0.1
         assert first["up"]
         assert first["window"] is not None
         assert not second["up"]
@@ -358,13 +359,13 @@ def test_our_own_page_tells_of_every_target(page: str) -> None:
     assert parsed.value("scrape_body_size_bytes", instance_id="good") == 30
     duration = parsed.value("scrape_duration_seconds", instance_id="good")
     assert duration is not None
-    assert 0 < duration < 5
+    assert 0 < duration < 60
     assert parsed.value("scrape_failures_total", instance_id="dead", reason="connect_failed") == 2
     assert parsed.value("scrape_failures_total", instance_id=STRANGE, reason="malformed") == 2
     assert parsed.value("scrape_failures_total", instance_id="good") is None
     age = parsed.value("sglang_collect_snapshot_age_seconds", instance_id="good")
     assert age is not None
-    assert 0 < age < 10
+    assert 0 < age < 60
     outcomes = parsed.families["sglang_collect_collections_total"].samples
     assert {sample.labels["outcome"]: sample.value for sample in outcomes} == {
         "success": 1,

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -16,15 +15,13 @@ import weakref
 from typing import Any
 
 import pytest
-from fleets import fail_once, once_asked
-from servers import Request, Server, answer, eventually, serving, unused_port
+from fleets import fail_once, once_asked, python
+from servers import Held, Server, eventually, serving, soon, unused_port
 from stopwatch import Stopwatch
 
 import sglang_collect as sc
 from sglang_collect import collector as module
 from sglang_collect.collector import _Driver, _Loop
-
-PAGE = answer("sglang:num_requests_running 4\n")
 
 
 async def running(collector: sc.SGLangCollector, url: str) -> int:
@@ -43,16 +40,6 @@ def others() -> None:
 
 def threads() -> int:
     return sum(thread.name == "sglang_collect" and thread not in OTHERS for thread in threading.enumerate())
-
-
-def python(script: str, *args: str, timeout: float = 20) -> subprocess.CompletedProcess[str]:
-    """Runs a script in an interpreter of its own."""
-    return subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-W", "default", "-c", textwrap.dedent(script), *args],
-        timeout=timeout,
-        capture_output=True,
-        text=True,
-    )
 
 
 # ------------------------------------------------------------------ scrape
@@ -184,7 +171,7 @@ async def test_a_driver_that_is_dropped_without_closing_ends_its_thread(server: 
     assert threads() == 1
     del collector
     gc.collect()
-    assert threads() == 0
+    assert eventually(lambda: threads() == 0)
     assert eventually(lambda: server.closed == 1)
 
 
@@ -241,25 +228,30 @@ async def test_every_collect_gets_the_answer_to_its_own_request(server: Server) 
 
 
 async def test_a_timeout_counts_from_the_call(silent: Server) -> None:
-    async with sc.SGLangCollector(timeout=0.3) as collector:
+    async with sc.SGLangCollector(timeout=1.0) as collector:
         with Stopwatch() as took, pytest.raises(sc.ScrapeTimeout) as caught:
             await running(collector, silent.url)
-    assert took.elapsed > 0.25
-    assert took.seconds < 0.6
+    assert took.elapsed > 0.95
+    assert took.seconds < 1.3
     assert caught.value.reason == "timeout_first_byte"
     assert isinstance(caught.value, TimeoutError)
 
 
 async def test_a_failure_leaves_its_neighbours_alone(server: Server, silent: Server) -> None:
-    async with sc.SGLangCollector(timeout=0.3) as collector:
+    driver = _Driver()
+    async with (
+        sc.SGLangCollector(driver=driver, timeout=1.0) as hasty,
+        sc.SGLangCollector(driver=driver, timeout=60) as collector,
+    ):
         outcomes = await asyncio.gather(
-            running(collector, silent.url),
+            running(hasty, silent.url),
             running(collector, f"{server.url}/not-a-number"),
             running(collector, f"{server.url}/5"),
             return_exceptions=True,
         )
         assert [type(outcome) for outcome in outcomes] == [sc.ScrapeTimeout, sc.ExpositionError, int]
         assert await running(collector, f"{server.url}/6") == 6
+    await driver.aclose()
 
 
 async def test_an_error_goes_away_without_the_garbage_collector() -> None:
@@ -391,9 +383,11 @@ async def test_cancelling_the_task_ends_the_transfer(server: Server, silent: Ser
 
 
 async def test_a_timeout_around_a_collect_is_asyncios_own(silent: Server) -> None:
-    async with sc.SGLangCollector() as collector:
+    async with sc.SGLangCollector(timeout=60) as collector:
+        task = asyncio.create_task(running(collector, silent.url))
+        assert await asyncio.to_thread(eventually, lambda: silent.requests)
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(running(collector, silent.url), timeout=0.5)
+            await asyncio.wait_for(task, timeout=0.05)
         await hung_up_on(silent)
 
 
@@ -417,35 +411,28 @@ def test_a_run_that_ends_with_collects_under_way_is_quiet(silent: Server) -> Non
     assert eventually(lambda: silent.opened == silent.closed == 8)
 
 
-def test_a_loop_closed_with_a_collect_under_way_does_no_harm(server: Server) -> None:
-    release = threading.Event()
-
-    def late(request: Request, connection: socket.socket) -> bytes:
-        release.wait(60)
-        return PAGE
-
+def test_a_loop_closed_with_a_collect_under_way_does_no_harm(server: Server, held: Held) -> None:
     driver = _Driver()
-    collector = sc.SGLangCollector(driver=driver)
-    with serving(late) as slow:
-        loop = asyncio.new_event_loop()
-        loop.run_until_complete(collector.__aenter__())
-        ticket = None
+    collector = sc.SGLangCollector(driver=driver, timeout=60)
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(collector.__aenter__())
+    ticket = None
 
-        async def start() -> None:
-            nonlocal ticket
-            ticket = driver.submit(collector._endpoint(slow.url), loop.create_future(), _Loop(loop))
+    async def start() -> None:
+        nonlocal ticket
+        ticket = driver.submit(collector._endpoint(held.url), loop.create_future(), _Loop(loop))
 
-        loop.run_until_complete(start())
-        assert eventually(lambda: len(slow.requests) == 1)
-        loop.close()
-        release.set()
+    loop.run_until_complete(start())
+    assert eventually(lambda: len(held.requests) == 1)
+    loop.close()
+    held.release()
 
-        async def go_on() -> int:
-            number = await running(collector, f"{server.url}/1")
-            await driver.aclose()
-            return number
+    async def go_on() -> int:
+        number = await running(collector, f"{server.url}/1")
+        await driver.aclose()
+        return number
 
-        assert asyncio.run(go_on()) == 1
+    assert asyncio.run(go_on()) == 1
 
 
 # -------------------------------------------------------- loops and threads
@@ -533,38 +520,30 @@ def test_a_forked_child_scrapes_over_connections_of_its_own(server: Server) -> N
 
 
 def test_a_child_forked_while_a_collect_is_under_way_neither_waits_nor_disturbs_it(
-    server: Server,
+    server: Server, held: Held
 ) -> None:
-    release = threading.Event()
+    script = """
+        import asyncio, os, sys, warnings
+        import sglang_collect as sc
 
-    def late(request: Request, connection: socket.socket) -> bytes:
-        release.wait(60)
-        return PAGE
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads
 
-    with serving(late) as slow:
-        threading.Timer(0.5, release.set).start()
-        done = python(
-            """
-            import asyncio, os, sys, warnings
-            import sglang_collect as sc
+        async def main(held, gate, forked):
+            async with sc.SGLangCollector(timeout=60) as collector:
+                task = asyncio.create_task(collector.collect("x", held))
+                await collector.collect("y", gate)
+                child = os.fork()
+                if not child:
+                    task.cancel()
+                    os._exit(0)
+                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+                await collector.collect("z", forked)
+                print((await task).system_metrics.num_requests_running)
 
-            warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads
-
-            async def main(slow):
-                async with sc.SGLangCollector() as collector:
-                    task = asyncio.create_task(collector.collect("x", slow))
-                    await asyncio.sleep(0.2)
-                    child = os.fork()
-                    if not child:
-                        task.cancel()
-                        os._exit(0)
-                    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-                    print((await task).system_metrics.num_requests_running)
-
-            asyncio.run(main(sys.argv[1]))
-            """,
-            slow.url,
-        )
+        asyncio.run(main(*sys.argv[1:]))
+        """
+    with serving(once_asked(held, 1)) as gate, soon(held.release, lambda: server.requests):
+        done = python(script, held.url, gate.url, f"{server.url}/1")
     assert (done.stdout, done.stderr, done.returncode) == ("4\n", "", 0)
 
 
@@ -630,8 +609,9 @@ async def test_the_log_is_quiet_unless_asked(
     server: Server, silent: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "sglang_collect")
-    async with sc.SGLangCollector(timeout=0.1) as collector:
+    async with sc.SGLangCollector(timeout=60) as collector:
         await running(collector, f"{server.url}/1?token=secret")
+    async with sc.SGLangCollector(timeout=0.1) as collector:
         with pytest.raises(sc.ScrapeTimeout):
             await running(collector, f"{silent.url}?token=secret")
     assert [record.levelname for record in caplog.records] == ["DEBUG", "DEBUG"]

@@ -10,12 +10,12 @@ from importlib import resources
 from typing import Any
 
 import pytest
-from apps import lasting_port, running
+from apps import running
 from browsers import chromium
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.testclient import TestClient
 from fleets import dead
-from servers import answer, serving
+from servers import answer, serving, unused_port
 
 import sglang_collect as sc
 from sglang_collect import dashboard
@@ -273,7 +273,7 @@ def test_one_server_in_depth(
 def test_a_server_goes_down_and_comes_back(
     tab: Callable[..., Tab], serve: Callable[..., int], simulate: Callable[..., Simulator]
 ) -> None:
-    port = lasting_port()
+    port = unused_port()
     steady = simulate(load=0.2)
     first = simulate(load=0.9, port=port)
     page = tab(serve({"a": f"http://127.0.0.1:{port}/metrics", "steady": steady.url}))
@@ -341,7 +341,8 @@ def test_the_policy_holds(tab: Callable[..., Tab], serve: Callable[..., int]) ->
             try { document.body.append(script); } catch { refused.push("script"); }
             document.body.setAttribute("style", "color: red");
             try { await fetch("http://127.0.0.2:9/"); } catch { refused.push("fetch"); }
-            await new Promise((resolve) => setTimeout(resolve, 100));
+            for (let n = 0; n < 600 && !refused.includes("connect-src"); n++)
+                await new Promise((resolve) => setTimeout(resolve, 100));
             return [...refused, window.owned ?? "not owned"];
         }"""
     )
@@ -493,7 +494,7 @@ def test_a_connection_that_breaks_is_told_and_comes_back(
     tab: Callable[..., Tab], stack: ExitStack, simulate: Callable[..., Simulator]
 ) -> None:
     app = create_app(RouterSettings(instances={"a": simulate().url}, watch_interval=0.1))
-    port = lasting_port()
+    port = unused_port()
     with running(app, port=port, grace=1):
         page = tab(port)
         page.until(lambda: page.names() == ["a"])

@@ -218,7 +218,7 @@ def test_a_service_answers_with_groups(server: Server) -> None:
 )
 def test_a_service_that_fails_leaves_the_old_targets(reply: Any, log: pytest.LogCaptureFixture) -> None:
     with serving(json_answer(group("a:1"))) as service:
-        source = HttpSD(f"{service.url}?token=secret", timeout=0.3)
+        source = HttpSD(f"{service.url}?token=secret", timeout=1.0 if reply is silence else 60)
         before = source.look()
         service.reply = reply
         with pytest.raises((sc.SGLangCollectError, ValueError)):
@@ -367,11 +367,11 @@ def test_a_source_that_hangs_holds_up_neither_the_fleet_nor_its_end(server: Serv
         def find(self) -> list[sc.Target]:
             if self.looks:
                 hangs.set()
-                goes_on.wait(10)
+                goes_on.wait(60)
             return super().find()
 
     with sc.Fleet(discovery=[Hanging(sc.Target("x", f"{server.url}/1"))]) as fleet:
-        assert hangs.wait(5)
+        assert hangs.wait(60)
         assert all(result.up for result in fleet.scrape())
         threading.Timer(0.2, goes_on.set).start()
 
@@ -381,9 +381,10 @@ def discovering() -> int:
 
 
 def test_the_thread_ends_with_the_fleet_however_that_ends() -> None:
+    assert eventually(lambda: discovering() == 0)  # of other tests
     with sc.Fleet(discovery=[Listed()]):
         assert discovering() == 1
-    assert discovering() == 0
+    assert eventually(lambda: discovering() == 0)
     fleet = sc.Fleet(discovery=[Listed()]).__enter__()
     assert discovering() == 1
     del fleet
@@ -392,5 +393,6 @@ def test_the_thread_ends_with_the_fleet_however_that_ends() -> None:
 
 
 def test_a_fleet_that_is_closed_unentered_has_no_thread() -> None:
+    before = discovering()
     sc.Fleet(discovery=[Listed()]).close()
-    assert discovering() == 0
+    assert discovering() <= before

@@ -18,7 +18,7 @@ from stopwatch import Stopwatch
 
 import sglang_collect as sc
 
-TIMEOUT = 0.5
+TIMEOUT = 2.0
 LIMITS = sc.Limits(body_bytes=100_000)
 GOOD = answer("sglang:num_requests_running 4\n")
 LINES = "".join(f'sglang:num_requests_running{{rank="{n}"}} 1\n' for n in range(100))
@@ -64,7 +64,7 @@ class Fault:
     reply: Callable[[Request, socket.socket], bytes | None] | None
     error: type[sc.SGLangCollectError]
     attributes: dict[str, Any] = field(default_factory=dict)
-    seconds: float = 0.3
+    seconds: float = 1.0
     words: str = ""
 
 

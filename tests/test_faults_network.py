@@ -6,6 +6,7 @@ import multiprocessing
 import resource
 import socket
 import statistics
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -217,24 +218,28 @@ def test_a_host_that_drops_everything_is_a_timeout_of_the_connection() -> None:
 
 
 def test_a_network_that_dies_inside_a_body_is_a_timeout_and_its_connection_is_not_used_again() -> None:
+    sent, over = threading.Event(), threading.Event()
+
     def half(request: Request, connection: socket.socket) -> bytes | None:
         if len(server.requests) > 1:
             return answer(PAGE)
         connection.sendall(sized(PAGE[:10].encode(), length=len(PAGE)))
-        time.sleep(1.5)
+        sent.set()
+        over.wait(60)
         return PAGE[10:].encode()
 
     with serving(half) as server, Scraper() as scraper:
-        endpoint = Endpoint(server.url, timeout=0.8)
+        endpoint = Endpoint(server.url, timeout=2.0)
         scraper.submit(endpoint, PLAN)
-        assert scraper.wait(0.2) == []
-        assert server.requests
+        while not sent.is_set():
+            assert scraper.wait(0.05) == []
         namespaces.lift(False)
         with Stopwatch() as took:
             (result,) = scraper.wait(60)
         namespaces.lift(True)
+        over.set()
         check_error(result.error, sc.ScrapeTimeout, "timeout_body", f"10 of {len(PAGE)} bytes", server.url)
-        assert took.seconds < 0.8 + SLACK
+        assert took.seconds < 2.0 + SLACK
         result, _ = fetch(scraper, endpoint, PLAN)
         assert result.fold == RUNNING
         assert not result.reused

@@ -185,7 +185,7 @@ def test_a_fleet_of_more_targets_than_connections_answers_in_their_order() -> No
 def test_a_server_that_closes_idle_connections_costs_no_scrape() -> None:
     plan = Plan(["sglang:"], {"n": Extract(["num_requests_running"])})
     with serving(then_close(sized(PAGE.encode()))) as server, Scraper() as scraper:
-        endpoint = Endpoint(server.url, timeout=5)
+        endpoint = Endpoint(server.url, timeout=60)
         for _ in range(1000):
             result, _ = fetch(scraper, endpoint, plan)
             assert (result.error, result.fold) == (None, {"n": 4.0})

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import gc
 import json
+import os
 import pickle
 import signal
 import socket
@@ -16,7 +17,6 @@ from unittest.mock import patch
 
 import pytest
 from fleets import (
-    PAGE,
     counting,
     dead,
     echo,
@@ -26,10 +26,10 @@ from fleets import (
     python,
     reason,
     running,
-    soon,
     targets,
+    waiting,
 )
-from servers import Request, Server, answer, eventually, serving
+from servers import Held, Request, Server, answer, eventually, serving, soon
 from stopwatch import Stopwatch
 
 import sglang_collect as sc
@@ -179,9 +179,13 @@ def test_every_way_to_fail_is_a_result_and_leaves_the_others_alone(server: Serve
         serving(answer("a 1\n", headers={"Content-Length": "100"})) as long,
     ):
         bad = [dead(), silent.url, page.url, malformed.url, busy.url, long.url]
+        waits = {silent.url: {"timeout": 1.0}, long.url: {"timeout": 1.0}}
         fleet = sc.Fleet(
-            [*targets(server, 3), *(sc.Target(f"bad {n}", url) for n, url in enumerate(bad))],
-            timeout=1.0,
+            [
+                *targets(server, 3),
+                *(sc.Target(f"bad {n}", url, options=waits.get(url, {})) for n, url in enumerate(bad)),
+            ],
+            timeout=60,
             limits=sc.Limits(samples=1),
         )
         with fleet:
@@ -245,31 +249,24 @@ def test_a_guard_refuses_targets_as_results(server: Server) -> None:
     assert not server.requests
 
 
-def test_sweeps_at_the_same_time_share_their_scrapes() -> None:
-    release = threading.Event()
-
-    def late(request: Request, connection: socket.socket) -> bytes:
-        release.wait(60)
-        return PAGE
-
+def test_sweeps_at_the_same_time_share_their_scrapes(held: Held) -> None:
     found = []
-    with serving(late) as server, sc.Fleet(targets(server, 2)) as fleet:
+    with sc.Fleet(targets(held, 2), timeout=60) as fleet:
         sweeps = [threading.Thread(target=lambda: found.append(fleet.scrape())) for _ in range(4)]
         for sweep in sweeps:
             sweep.start()
-        assert eventually(lambda: len(server.requests) == 2)
-        time.sleep(0.1)
-        release.set()
+        assert eventually(lambda: waiting(fleet) == [4, 4])
+        held.release()
         for sweep in sweeps:
             sweep.join()
-        assert len(server.requests) == 2
+        assert len(held.requests) == 2
     assert [names(results) for results in found] == [["0", "1"]] * 4
     assert all(result.up for results in found for result in results)
 
 
 def test_closing_a_fleet_ends_a_sweep_in_another_thread_as_cancelled(silent: Server) -> None:
     fleet = sc.Fleet([sc.Target("s", silent.url)], timeout=30)
-    with fleet, soon(fleet.close):
+    with fleet, soon(fleet.close, lambda: silent.requests):
         (result,) = fleet.scrape()
     assert reason(result) == "cancelled"
     assert fleet.latest == {}
@@ -278,7 +275,7 @@ def test_closing_a_fleet_ends_a_sweep_in_another_thread_as_cancelled(silent: Ser
 
 def test_a_target_that_is_removed_during_a_sweep_is_cancelled(server: Server, silent: Server) -> None:
     with sc.Fleet([sc.Target("s", silent.url), *targets(server, 1)], timeout=30) as fleet:
-        with soon(lambda: fleet.remove("s")):
+        with soon(lambda: fleet.remove("s"), lambda: silent.requests and fleet.latest):
             results = fleet.scrape()
         assert [reason(result) for result in results] == ["cancelled", None]
         assert names(fleet.scrape()) == ["0"]
@@ -293,8 +290,10 @@ def test_a_signal_handler_that_raises_ends_a_sweep_and_its_transfers(server: Ser
     with sc.Fleet([sc.Target("s", silent.url)], timeout=30) as fleet:
         before = signal.signal(signal.SIGALRM, interrupt)
         try:
-            signal.setitimer(signal.ITIMER_REAL, 0.2)
-            with pytest.raises(InterruptedError):
+            with (
+                soon(lambda: os.kill(os.getpid(), signal.SIGALRM), lambda: silent.requests),
+                pytest.raises(InterruptedError),
+            ):
                 fleet.scrape()
         finally:
             signal.signal(signal.SIGALRM, before)
@@ -315,13 +314,15 @@ async def test_a_task_that_is_cancelled_ends_the_transfers_of_its_sweep(silent: 
         assert fleet.failures == {"s": {}}
 
 
-async def test_a_sweep_that_is_given_up_goes_on_for_the_other(silent: Server) -> None:
-    async with sc.Fleet([sc.Target("s", silent.url)], timeout=0.5) as fleet:
+async def test_a_sweep_that_is_given_up_goes_on_for_the_other(held: Held) -> None:
+    async with sc.Fleet([sc.Target("s", held.url)], timeout=60) as fleet:
         first, second = asyncio.create_task(fleet.ascrape()), asyncio.create_task(fleet.ascrape())
-        assert await asyncio.to_thread(eventually, lambda: len(silent.requests) == 1)
+        assert await asyncio.to_thread(eventually, lambda: held.requests)
         first.cancel()
-        assert [reason(result) for result in await second] == ["timeout_first_byte"]
-        assert len(silent.requests) == 1
+        await asyncio.wait([first])
+        held.release()
+        assert [result.up for result in await second] == [True]
+        assert len(held.requests) == 1
 
 
 def test_a_thread_that_fails_is_an_error_of_its_targets(
@@ -374,12 +375,12 @@ def test_a_result_says_what_came_when_and_how_long_it_took(server: Server) -> No
     assert result.snapshot.timestamp == result.started
     assert [metric.name for metric in result.snapshot.raw_metrics] == ["sglang:num_requests_running"]
     assert began - 0.01 <= result.started.timestamp() <= time.time()
-    assert 0 < result.elapsed < 5
+    assert 0 < result.elapsed < 60
     assert (result.samples, result.body_bytes) == (1, len("sglang:num_requests_running 0\n"))
     assert result.window is None
     age = result.age
     assert age is not None
-    assert result.elapsed <= age < 5
+    assert result.elapsed <= age < 60
     assert eventually(lambda: result.age > age)  # type: ignore[operator]
 
 
@@ -396,9 +397,9 @@ def test_a_window_is_since_the_good_scrape_before_whatever_failed_between() -> N
     for failed in (third, fourth):
         assert failed.snapshot is failed.window is None
         assert failed.last_good == second.snapshot
-        assert failed.age is not None
-        assert second.age is not None
-        assert failed.age == pytest.approx(second.age, abs=0.5)
+        ages = [second.age, failed.age, second.age]
+        assert None not in ages
+        assert ages == sorted(ages)  # of one snapshot, as time goes on
     assert last.window is not None
     assert last.window.requests_per_second == pytest.approx(60 / last.window.seconds)
     assert fleet.failures == {"x": {"http_status": 1, "malformed": 1}}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import Iterator
 from socket import socket
 from typing import Any
 
 import pytest
-from servers import Request, Server, answer, serving, silence
+from servers import Request, answer, eventually, serving, silence
+from stopwatch import Stopwatch
 from test_loads import OLD, PAGE, encoded
 
 import sglang_collect as sc
@@ -116,9 +116,9 @@ async def test_where_it_fails_the_numbers_are_the_pages_and_a_note_says_why(load
 
 async def test_it_is_bound_by_the_same_deadline() -> None:
     with answering(silence) as server:
-        before = time.monotonic()
-        snapshot = await collect(server.url, timeout=0.5)
-        assert time.monotonic() - before < 5
+        with Stopwatch() as took:
+            snapshot = await collect(server.url, timeout=1.5)
+        assert took.seconds < 3
     assert any(note.startswith("loads not read: ") for note in snapshot.notes)
     assert snapshot.queues.running == 3
 
@@ -139,30 +139,17 @@ async def test_where_the_page_fails_so_does_the_collection_and_at_once() -> None
         return silence(request, connection)  # type: ignore[func-returns-value]
 
     with serving(reply) as server:
-        before = time.monotonic()
-        with pytest.raises(sc.HTTPStatusError):
-            await collect(server.url, timeout=30)
-        assert time.monotonic() - before < 10
+        with Stopwatch() as took, pytest.raises(sc.HTTPStatusError):
+            await collect(server.url, timeout=60)
+        assert took.seconds < 30
 
 
 async def test_a_cancelled_collection_ends_both() -> None:
     with serving(silence) as server:
         async with sc.SGLangCollector() as collector:
             task = asyncio.create_task(collector.collect("sglang-001", server.url, loads=True))
-            await both_asked(server)
+            assert await asyncio.to_thread(eventually, lambda: len(server.requests) == 2)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            for _ in range(6000):
-                if server.closed == 2:
-                    break
-                await asyncio.sleep(0.01)
-        assert server.closed == 2
-
-
-async def both_asked(server: Server) -> None:
-    for _ in range(6000):
-        if len(server.requests) == 2:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("not both were asked")
+            assert await asyncio.to_thread(eventually, lambda: server.closed == 2)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import json
 import math
-import os
 import re
 import shutil
 import subprocess
@@ -26,7 +25,9 @@ from typing import Any
 
 import pytest
 import yaml
+from programs import unwatched
 from promservers import prometheus, query
+from servers import eventually
 from tools_of import ROOT, load_tool
 
 import sglang_collect as sc
@@ -60,9 +61,8 @@ Said = Mapping[tuple[str, ...], float]
 
 def promtool(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs it, without the sanitizer that Python may run with."""
-    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     command = ["promtool", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=folder, env=unwatched(), capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("name", TOOL.FILES)
@@ -395,10 +395,7 @@ def test_gauges_of_a_server_that_is_scraped_are_those_of_its_snapshot(
     wanted = {"Servers": 1, "Running": truth["running"], "KV cache": truth["used_ratio"]}
     expressions = {title: prepared(expression) for title, _, expression in shown() if title in wanted}
     with prometheus(tmp_path, config) as prometheus_port:
-        deadline = time.monotonic() + 30
-        while not query(prometheus_port, expressions["Running"], time.time()):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        assert eventually(lambda: query(prometheus_port, expressions["Running"], time.time()), seconds=120)
         for title, expression in expressions.items():
             (one,) = query(prometheus_port, expression, time.time())
             assert float(one["value"][1]) == pytest.approx(wanted[title]), title

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import socket
 import time
@@ -65,7 +66,7 @@ async def showing(
     interval: float = 0.1,
     window: float = 10.0,
     view: View | None = None,
-    timeout: float = 5.0,
+    timeout: float = 30.0,
 ) -> AsyncIterator[Shown]:
     async with sc.Fleet(targets, timeout=timeout) as fleet:
         app = TopApp(fleet, interval=interval, window=window, view=view or View())
@@ -109,7 +110,7 @@ async def test_the_row_of_a_server_is_its_truth() -> None:
         before = observed(simulator.model)
         decoded = sum(group.decoded for group in simulator.model.groups)
         hits = [(g.prefill_cached, g.prefill_computed) for g in simulator.model.groups]
-        async with showing(target("one", simulator.url), interval=1.0) as shown:
+        async with showing(target("one", simulator.url), interval=1.0, window=600) as shown:
             row = shown.app.board.rows[0]
             await shown.until(lambda: row.result)
             simulator.step(10)
@@ -466,7 +467,7 @@ async def test_a_server_in_depth_has_its_ranks() -> None:
 async def test_latency_histograms_are_those_of_the_server() -> None:
     with Simulator(LoadModel(seed=3, load=0.9), frozen=True) as simulator:
         simulator.step(45)
-        async with showing(target("one", simulator.url), size=(100, 100)) as shown:
+        async with showing(target("one", simulator.url), size=(100, 100), window=600) as shown:
             await shown.until(lambda: shown.cells("one")["state"] == "up")
             before = observed(simulator.model)["ttft"][1]
             simulator.step(20)
@@ -512,7 +513,7 @@ async def test_a_server_that_is_no_target_any_more_is_gone_in_depth_too() -> Non
 
 
 def board_of(*targets: sc.Target, interval: float = 1.0, window: float = 10.0) -> tuple[sc.Fleet, Board]:
-    fleet = sc.Fleet(targets, timeout=5)
+    fleet = sc.Fleet(targets, timeout=30)
     return fleet, Board(fleet, interval=interval, window=window)
 
 
@@ -537,17 +538,16 @@ def test_a_window_is_as_long_as_it_was_asked_to_be() -> None:
         simulator.step(20)
         fleet, board = board_of(target("one", simulator.url), interval=0.1, window=0.5)
         with fleet:
-            starts = []
-            for _ in range(400):  # until others have left the machine to it for two windows
+            starts: list[float] = []
+            pauses = [math.inf]
+            while len(starts) < 20 or max(pauses) > 0.25:  # others use the machine too
                 board.take(fleet.scrape())
                 starts.append(fleet.latest["one"].started.timestamp())
                 pauses = [b - a for a, b in pairwise(starts[-20:])]
-                if len(starts) >= 20 and max(pauses) < 0.12:
-                    break
                 time.sleep(0.06)
             window = board.rows[0].window
             assert window is not None
-            assert 0.5 <= window.seconds < 0.5 * 7 / 6 + 0.13
+            assert 0.5 <= window.seconds < 0.5 * 7 / 6 + max(pauses) + 0.01
 
 
 @pytest.mark.parametrize(

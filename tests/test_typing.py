@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
-import os
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import unwatched
 from pydantic import BaseModel
 from tools_of import ROOT, load_tool
 
@@ -112,12 +112,11 @@ class LanguageServer:
     """A pyright that an editor would talk to."""
 
     def __init__(self, root: Path) -> None:
-        environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "pyright.langserver", "--stdio"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment,
+            env=unwatched(),
         )
         self._id = 0
         folders = [{"uri": root.as_uri(), "name": "program"}]

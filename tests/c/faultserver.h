@@ -77,6 +77,21 @@ static struct {
     atomic_bool stopping;
 } server = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
+/* Waits for what another thread brings about, with a ceiling that only a hang reaches. */
+static inline bool eventually(bool (*holds)(void *), void *arg)
+{
+    for (double began = now(); !holds(arg); sleep_ms(1))
+        if (now() - began > 60)
+            return false;
+    return true;
+}
+
+static bool nobody_is_served(void *arg)
+{
+    (void)arg;
+    return atomic_load(&server.open) == 0;
+}
+
 static bool send_all(int fd, const void *data, size_t len)
 {
     while (len) {
@@ -366,9 +381,7 @@ static void server_stop(void)
     shutdown(server.fd, SHUT_RDWR);
     pthread_join(server.thread, NULL);
     close(server.fd);
-    for (int i = 0; i < 500 && atomic_load(&server.open); i++)
-        sleep_ms(10);
-    CHECK(atomic_load(&server.open) == 0);
+    CHECK(eventually(nobody_is_served, NULL));
 }
 
 #endif

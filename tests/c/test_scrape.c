@@ -113,7 +113,7 @@ static bool is_good(const sgc_result *result)
 
 static bool scrapes_well(sgc_scraper *scraper)
 {
-    sgc_result *result = scrape_path(scraper, "/page", 5);
+    sgc_result *result = scrape_path(scraper, "/page", 60);
     bool good = is_good(result) && result->body_len == 8 && memcmp(result->body, "a 1\nb 2\n", 8) == 0;
 
     CHECK_MSG(good, "%s", result ? result->failure.what : "no result");
@@ -129,7 +129,7 @@ static bool scrapes_well(sgc_scraper *scraper)
 static void a_page_comes_as_bytes_and_as_the_plan_s_numbers(void)
 {
     sgc_scraper *scraper = scraper_of(10);
-    sgc_endpoint *endpoint = endpoint_of("/page", 5);
+    sgc_endpoint *endpoint = endpoint_of("/page", 60);
     sgc_plan *plan = plan_new();
     sgc_result *result = scrape(scraper, endpoint, plan);
     const sgc_timings *at = &result->timings;
@@ -143,7 +143,7 @@ static void a_page_comes_as_bytes_and_as_the_plan_s_numbers(void)
     CHECK(fabs(result->started - (double)time(NULL)) < 5);
     CHECK(at->resolved > 0 && at->resolved <= at->connected && at->connected <= at->first_byte &&
           at->tls == 0);
-    CHECK(at->first_byte <= at->received && at->received <= at->done && at->done < 5);
+    CHECK(at->first_byte <= at->received && at->received <= at->done && at->done < 60);
     char *body = result->body;
     size_t room = result->body_room;
     result->body = NULL; /* taken out: it outlives the result */
@@ -158,7 +158,7 @@ static void a_page_comes_as_bytes_and_as_the_plan_s_numbers(void)
 static void a_connection_is_kept_for_the_next_scrape(void)
 {
     sgc_scraper *scraper = scraper_of(10);
-    sgc_endpoint *endpoint = endpoint_of("/page", 5);
+    sgc_endpoint *endpoint = endpoint_of("/page", 60);
     int before = atomic_load(&server.accepted);
 
     for (int i = 0; i < 5; i++) {
@@ -186,7 +186,7 @@ static void chunks_gzip_and_closing_give_the_same_bytes(void)
 
     for (size_t i = 0; i < 2 * sizeof rows / sizeof *rows; i++) {
         size_t row = i / 2;
-        sgc_result *result = scrape_path(scraper, rows[row].path, 5);
+        sgc_result *result = scrape_path(scraper, rows[row].path, 60);
         CHECK_MSG(is_good(result) && result->framing == rows[row].framing, "%s: %s", rows[row].path,
                   result->failure.what);
         CHECK(is_good(result) && result->body_len == strlen(rows[row].body) &&
@@ -262,7 +262,7 @@ static void a_status_is_told_with_the_wait_the_server_asks_for(void)
     int before = atomic_load(&server.accepted);
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        sgc_result *result = scrape_path(scraper, rows[i].path, 5);
+        sgc_result *result = scrape_path(scraper, rows[i].path, 60);
         CHECK(result->failure.status == rows[i].status && result->status == rows[i].status);
         CHECK_MSG(result->failure.retry_after == rows[i].retry_after ||
                       (isnan(rows[i].retry_after) && isnan(result->failure.retry_after)),
@@ -276,7 +276,7 @@ static void a_status_is_told_with_the_wait_the_server_asks_for(void)
 static void a_malformed_page_names_line_and_column(void)
 {
     sgc_scraper *scraper = scraper_of(10);
-    sgc_endpoint *endpoint = endpoint_of("/malformed", 5);
+    sgc_endpoint *endpoint = endpoint_of("/malformed", 60);
     sgc_plan *plan = plan_new();
     sgc_result *result = scrape(scraper, endpoint, plan);
 
@@ -312,7 +312,7 @@ static void a_limit_of_the_page_is_named(void)
     sgc_endpoint_free(endpoint);
 
     url_of(url, "/endless");
-    endpoint = endpoint_at(url, 5, 100000);
+    endpoint = endpoint_at(url, 60, 100000);
     result = scrape(scraper, endpoint, plan);
     CHECK(result->failure.reason == SGC_REASON_LIMIT &&
           strcmp(result->failure.parse.limit, "body_bytes") == 0);
@@ -332,7 +332,7 @@ static void a_closed_port_is_named(void)
 
     snprintf(url, sizeof url, "http://127.0.0.1:%u/", port);
     snprintf(place, sizeof place, "connection refused at 127.0.0.1:%u", port);
-    sgc_endpoint *endpoint = endpoint_at(url, 5, 0);
+    sgc_endpoint *endpoint = endpoint_at(url, 60, 0);
     sgc_result *result = scrape(scraper, endpoint, NULL);
     CHECK_MSG(result->failure.reason == SGC_REASON_CONNECT_FAILED && strstr(result->failure.what, place),
               "%s", result->failure.what);
@@ -361,6 +361,13 @@ static void a_timeout_is_kept_and_says_how_far_the_scrape_came(void)
         moment start = this_moment();
         sgc_result *result = scrape_path(scraper, rows[i].path, 0.3);
         double took = elapsed(start), quick = undisturbed(start);
+        for (int more = 20; more && result->failure.reason != rows[i].reason && took - quick > 0.03; more--) {
+            sgc_result_free(result); /* it did not come that far: the machine was busy with others */
+            start = this_moment();
+            result = scrape_path(scraper, rows[i].path, 0.3);
+            took = elapsed(start);
+            quick = undisturbed(start);
+        }
         CHECK_MSG(result->failure.reason == rows[i].reason && strstr(result->failure.what, rows[i].words),
                   "%s: %s: %s", rows[i].path, sgc_reason_slug(result->failure.reason), result->failure.what);
         CHECK_MSG(took >= 0.29 && quick < LATEST && fabs(result->timings.done - took) < 0.05 + (took - quick),
@@ -410,7 +417,7 @@ static void a_kept_connection_that_died_is_asked_again_once(void)
 
     for (int i = 0; i < 2; i++) {
         sgc_scraper *scraper = scraper_of(10);
-        sgc_endpoint *endpoint = endpoint_of(paths[i], 5);
+        sgc_endpoint *endpoint = endpoint_of(paths[i], 60);
         sgc_result *result = scrape(scraper, endpoint, NULL);
         int requests = atomic_load(&server.requests), accepted = atomic_load(&server.accepted);
         CHECK(is_good(result) && !result->retried);
@@ -432,7 +439,7 @@ static void a_redirect_leads_to_no_second_request(void)
 
     for (int i = 0; i < 2; i++) {
         int requests = atomic_load(&server.requests);
-        sgc_result *result = scrape_path(scraper, paths[i], 5);
+        sgc_result *result = scrape_path(scraper, paths[i], 60);
         CHECK(result->failure.reason == SGC_REASON_REDIRECT && !result->body);
         sgc_result_free(result);
         CHECK_MSG(atomic_load(&server.requests) == requests + 1, "%s", paths[i]);
@@ -444,7 +451,7 @@ static void several_kept_connections_that_died_cost_two_requests_at_most(void)
 {
     enum { KEPT = 4 };
     sgc_scraper *scraper = scraper_of(10);
-    sgc_endpoint *endpoint = endpoint_of("/once", 5);
+    sgc_endpoint *endpoint = endpoint_of("/once", 60);
     uint64_t id;
 
     for (int i = 0; i < KEPT; i++)
@@ -460,20 +467,22 @@ static void several_kept_connections_that_died_cost_two_requests_at_most(void)
     sgc_scraper_free(scraper);
 }
 
+static bool was_poisoned(void *i)
+{
+    return atomic_load(&server.poisoned) > *(int *)i;
+}
+
 static void bytes_that_nobody_asked_for_do_not_become_the_next_page(void)
 {
     sgc_scraper *scraper = scraper_of(10);
-    sgc_endpoint *endpoints[] = {endpoint_of("/late", 5), endpoint_of("/late", 5)};
+    sgc_endpoint *endpoints[] = {endpoint_of("/late", 60), endpoint_of("/late", 60)};
 
     for (int i = 0; i < 6; i++) { /* its own connection, and that of another endpoint */
         sgc_result *result = scrape(scraper, endpoints[i / 2 % 2], NULL);
         CHECK(is_good(result) && result->body_len == 4 && memcmp(result->body, "a 1\n", 4) == 0);
         CHECK(!result->reused);
         sgc_result_free(result);
-        moment answered = this_moment();
-        while (atomic_load(&server.poisoned) <= i && elapsed(answered) < 5)
-            sleep_ms(1);
-        CHECK(atomic_load(&server.poisoned) > i);
+        CHECK(eventually(was_poisoned, &i));
     }
     sgc_endpoint_free(endpoints[0]);
     sgc_endpoint_free(endpoints[1]);
@@ -485,7 +494,7 @@ static void endpoints_of_one_server_share_a_connection(void)
     sgc_scraper *scraper = scraper_of(10);
 
     for (int i = 0; i < 6; i++) {
-        sgc_result *result = scrape_path(scraper, i % 2 ? "/page" : "/gzip", 5);
+        sgc_result *result = scrape_path(scraper, i % 2 ? "/page" : "/gzip", 60);
         CHECK(is_good(result) && result->reused == (i > 0) && !result->retried);
         sgc_result_free(result);
     }
@@ -503,7 +512,7 @@ static void many_scrapes_share_few_connections_and_mix_nothing_up(void)
 
     for (int i = 0; i < MANY; i++) {
         snprintf(path, sizeof path, "/id/%d", i);
-        endpoints[i] = endpoint_of(path, 10);
+        endpoints[i] = endpoint_of(path, 60);
         CHECK(sgc_scraper_submit(scraper, endpoints[i], NULL, &ids[i], NULL) == SGC_OK);
     }
     CHECK(sgc_scraper_pending(scraper) == MANY);
@@ -553,7 +562,7 @@ static void a_scrape_that_waits_for_a_connection_waits_inside_its_deadline(void)
 {
     sgc_scraper *scraper = scraper_of(1);
     sgc_endpoint *silent = endpoint_of("/silent", 0.5), *page = endpoint_of("/page", 0.2),
-                 *patient = endpoint_of("/page", 5);
+                 *patient = endpoint_of("/page", 60);
     uint64_t first, second, third;
     moment start = this_moment();
 
@@ -579,7 +588,7 @@ static void a_scrape_that_waits_for_a_connection_waits_inside_its_deadline(void)
 static void waiting_ends_with_its_time_or_at_once_where_nothing_is_pending(void)
 {
     sgc_scraper *scraper = scraper_of(10);
-    sgc_endpoint *silent = endpoint_of("/silent", 5);
+    sgc_endpoint *silent = endpoint_of("/silent", 60);
     sgc_result *result;
     size_t n = 1;
     uint64_t id;
@@ -606,10 +615,16 @@ typedef struct later {
     sgc_scraper *scraper;
     sgc_endpoint *endpoint;
     uint64_t id;
+    int asked; /* WAIT: how often the server was, when it began */
     enum { CANCEL, CANCEL_ALL, WAKE, SUBMIT, WAIT } what;
     sgc_status status;
     pthread_t thread;
 } later;
+
+static bool was_asked(void *before)
+{
+    return atomic_load(&server.requests) > *(int *)before;
+}
 
 static void *later_main(void *arg)
 {
@@ -634,7 +649,9 @@ static void *later_main(void *arg)
         later->status = sgc_scraper_submit(later->scraper, later->endpoint, NULL, &later->id, NULL);
         break;
     case WAIT:
+        CHECK(eventually(was_asked, &later->asked));
         later->status = sgc_scraper_wait(later->scraper, 1000, &result, 1, &n, NULL);
+        sgc_scraper_cancel(later->scraper, 0);
         break;
     }
     return NULL;
@@ -648,7 +665,7 @@ static void later_do(later *later)
 static void another_thread_can_cancel_one_scrape_or_all(void)
 {
     sgc_scraper *scraper = scraper_of(1);
-    sgc_endpoint *silent = endpoint_of("/silent", 5);
+    sgc_endpoint *silent = endpoint_of("/silent", 60);
     uint64_t first, second; /* one under way, one in the queue */
 
     sgc_scraper_submit(scraper, silent, NULL, &first, NULL);
@@ -681,7 +698,7 @@ static void another_thread_can_cancel_one_scrape_or_all(void)
 static void another_thread_can_wake_the_one_that_waits(void)
 {
     sgc_scraper *scraper = scraper_of(10);
-    sgc_endpoint *silent = endpoint_of("/silent", 5);
+    sgc_endpoint *silent = endpoint_of("/silent", 60);
     later wake = {.scraper = scraper, .what = WAKE};
     sgc_result *result;
     size_t n;
@@ -705,7 +722,7 @@ static void another_thread_can_wake_the_one_that_waits(void)
 static void a_thread_may_wait_before_anything_is_pending(void)
 {
     sgc_scraper *scraper = scraper_of(10);
-    sgc_endpoint *good = endpoint_of("/page", 5);
+    sgc_endpoint *good = endpoint_of("/page", 60);
     later submit = {.scraper = scraper, .endpoint = good, .what = SUBMIT};
     later wake = {.scraper = scraper, .what = WAKE};
     sgc_result *result = NULL;
@@ -760,8 +777,9 @@ static void on_alarm(int number)
 static void a_signal_ends_a_wait(void)
 {
     sgc_scraper *scraper = scraper_of(10);
-    sgc_endpoint *silent = endpoint_of("/silent", 5);
-    struct itimerval soon = {.it_value = {.tv_usec = 50000}};
+    sgc_endpoint *silent = endpoint_of("/silent", 60);
+    struct itimerval soon = {{.tv_usec = 50000},
+                             {.tv_usec = 50000}}; /* again, where it came before the wait */
     sgc_result *result;
     size_t n;
     uint64_t id;
@@ -773,6 +791,7 @@ static void a_signal_ends_a_wait(void)
     CHECK(sgc_scraper_wait(scraper, 5000, &result, 1, &n, NULL) == SGC_OK && n == 0);
     CHECK(elapsed(start) > 0.04 && undisturbed(start) < LATEST);
     CHECK(sgc_scraper_pending(scraper) == 1);
+    setitimer(ITIMER_REAL, &(struct itimerval){0}, NULL);
     signal(SIGALRM, SIG_DFL);
     sgc_endpoint_free(silent);
     sgc_scraper_free(scraper);
@@ -781,7 +800,7 @@ static void a_signal_ends_a_wait(void)
 static void a_scrape_submitted_while_another_thread_waits_starts_at_once(void)
 {
     sgc_scraper *scraper = scraper_of(10);
-    sgc_endpoint *silent = endpoint_of("/silent", 5), *page = endpoint_of("/page", 5);
+    sgc_endpoint *silent = endpoint_of("/silent", 60), *page = endpoint_of("/page", 60);
     later submit = {.scraper = scraper, .endpoint = page, .what = SUBMIT};
     uint64_t id;
     moment start = this_moment();
@@ -801,8 +820,8 @@ static void a_scrape_submitted_while_another_thread_waits_starts_at_once(void)
 static void a_second_driver_is_refused_and_the_first_not_disturbed(void)
 {
     sgc_scraper *scraper = scraper_of(10);
-    sgc_endpoint *silent = endpoint_of("/silent", 0.4);
-    later wait = {.scraper = scraper, .what = WAIT};
+    sgc_endpoint *silent = endpoint_of("/silent", 60);
+    later wait = {.scraper = scraper, .what = WAIT, .asked = atomic_load(&server.requests)};
     uint64_t id;
 
     sgc_scraper_submit(scraper, silent, NULL, &id, NULL);
@@ -810,7 +829,7 @@ static void a_second_driver_is_refused_and_the_first_not_disturbed(void)
     sgc_result *result = wait_one(scraper);
     pthread_join(wait.thread, NULL);
     CHECK(wait.status == SGC_BUSY);
-    CHECK(result && result->failure.reason == SGC_REASON_TIMEOUT_FIRST_BYTE);
+    CHECK(result && result->failure.reason == SGC_REASON_CANCELLED);
     sgc_result_free(result);
     sgc_endpoint_free(silent);
     sgc_scraper_free(scraper);
@@ -849,7 +868,7 @@ static void submit_from_threads(int each, int cancel_every)
 
     for (int i = 0; i < THREADS; i++) {
         submitters[i] = (submitter){.scraper = scraper,
-                                    .endpoint = endpoint_of("/page", 10),
+                                    .endpoint = endpoint_of("/page", 60),
                                     .times = each,
                                     .cancel_every = cancel_every};
         pthread_create(&submitters[i].thread, NULL, submitter_main, &submitters[i]);
@@ -890,7 +909,7 @@ static sgc_result *scrape_by(const sgc_str *entries, size_t n, const char *host,
     CHECK(sgc_guard_new(entries, n, &options.guard, NULL) == SGC_OK);
     CHECK(sgc_scraper_new(&options, &scraper, NULL) == SGC_OK);
     sgc_guard_free(options.guard); /* the scraper keeps it */
-    sgc_endpoint *endpoint = endpoint_at(url, 5, 0);
+    sgc_endpoint *endpoint = endpoint_at(url, 60, 0);
     sgc_result *result = scrape(scraper, endpoint, NULL);
     if (is_good(result)) { /* a kept connection is judged again */
         sgc_result_free(result);
@@ -1003,7 +1022,7 @@ static void names_wait_their_turn_to_be_looked_up(void)
     CHECK(sgc_scraper_new(&options, &scraper, NULL) == SGC_OK);
     snprintf(url, sizeof url, "http://localhost:%u/page", server.port);
     for (int i = 0; i < MANY; i++) {
-        sgc_endpoint *endpoint = endpoint_at(url, 5, 0);
+        sgc_endpoint *endpoint = endpoint_at(url, 60, 0);
         sgc_scraper_submit(scraper, endpoint, NULL, &id, NULL);
         sgc_endpoint_free(endpoint);
     }
@@ -1018,7 +1037,7 @@ static void names_wait_their_turn_to_be_looked_up(void)
 static void a_name_that_does_not_exist_is_told_so(void)
 {
     sgc_scraper *scraper = scraper_of(10);
-    sgc_endpoint *endpoint = endpoint_at("http://256.256.256.256:30000/", 5, 0);
+    sgc_endpoint *endpoint = endpoint_at("http://256.256.256.256:30000/", 60, 0);
     sgc_result *result = scrape(scraper, endpoint, NULL);
 
     CHECK_MSG(result->failure.reason == SGC_REASON_RESOLVE_FAILED, "%s", result->failure.what);
@@ -1107,14 +1126,14 @@ static void a_full_file_table_is_told_from_a_refused_connection(void)
     struct rlimit before, full;
 
     scrapes_well(scraper);
-    sgc_result_free(scrape_path(scraper, "/empty", 5)); /* so that a new connection is needed */
-    sleep_ms(50);
+    sgc_result_free(scrape_path(scraper, "/empty", 60)); /* so that a new connection is needed */
+    CHECK(eventually(nobody_is_served, NULL));           /* whose descriptors are free by now */
     getrlimit(RLIMIT_NOFILE, &before);
     full = before;
     full.rlim_cur = (rlim_t)dup(0);
     close((int)full.rlim_cur);
     setrlimit(RLIMIT_NOFILE, &full);
-    sgc_endpoint *endpoint = endpoint_at("http://127.0.0.2:1/", 5, 0);
+    sgc_endpoint *endpoint = endpoint_at("http://127.0.0.2:1/", 60, 0);
     sgc_result *result = scrape(scraper, endpoint, NULL);
     setrlimit(RLIMIT_NOFILE, &before);
     CHECK_MSG(result->failure.reason == SGC_REASON_LOCAL_RESOURCE, "%s: %s",
@@ -1133,7 +1152,7 @@ static bool all_ids_right(sgc_scraper *scraper, const char *who, int n)
         char path[50], body[100];
         snprintf(path, sizeof path, "/id/%s%d", who, i);
         snprintf(body, sizeof body, "a{id=\"%s%d\"} 1\n", who, i);
-        sgc_result *result = scrape_path(scraper, path, 5);
+        sgc_result *result = scrape_path(scraper, path, 60);
         right &= is_good(result) && result->body_len == strlen(body) &&
                  memcmp(result->body, body, strlen(body)) == 0;
         sgc_result_free(result);
@@ -1144,7 +1163,7 @@ static bool all_ids_right(sgc_scraper *scraper, const char *who, int n)
 static void a_forked_child_uses_connections_of_its_own(void)
 {
     sgc_scraper *scraper = scraper_of(10);
-    sgc_endpoint *silent = endpoint_of("/silent", 5);
+    sgc_endpoint *silent = endpoint_of("/silent", 60);
     int accepted, status = -1;
     uint64_t id;
 
@@ -1214,7 +1233,7 @@ static void endpoints_that_are_gone_leave_nothing_behind(void)
     long before = 0;
 
     for (int i = 0; i < 50; i++) {
-        sgc_result_free(scrape_path(scraper, i % 2 ? "/page" : "/404", 5));
+        sgc_result_free(scrape_path(scraper, i % 2 ? "/page" : "/404", 60));
         before = i == 1 ? atomic_load(&alloc_live) : before;
     }
     CHECK(atomic_load(&alloc_live) == before);
@@ -1228,7 +1247,7 @@ static bool whole_scrape(void)
 {
     sgc_scraper *scraper = scraper_of(2);
     sgc_plan *plan = plan_new();
-    sgc_endpoint *endpoint = endpoint_of("/gzip", 5);
+    sgc_endpoint *endpoint = endpoint_of("/gzip", 60);
     bool good = scraper && plan && endpoint;
 
     for (int i = 0; good && i < 2; i++) {
