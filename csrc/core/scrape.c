@@ -462,15 +462,15 @@ static void settle_all(hub *hub, sgc__shard *shard)
     }
 }
 
-/* What libcurl wants to do by now: requests that were just begun, most of all. */
+/* What libcurl wants to do by now: requests that were just begun, most of all. Some
+ * that began before may be over already. */
 static void tick_all(hub *hub, int64_t now)
 {
     for (uint32_t i = 0; i < hub->shards.n_used; i++) {
         sgc__shard *shard = &hub->shards.list[i];
-        if (sgc__shard_due(shard) <= now) {
+        if (sgc__shard_due(shard) <= now)
             sgc__shard_tick(shard);
-            settle_all(hub, shard);
-        }
+        settle_all(hub, shard);
     }
 }
 

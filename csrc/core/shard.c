@@ -159,16 +159,6 @@ sgc__shard *sgc__shard_pick(sgc__shards *shards)
     return shard;
 }
 
-bool sgc__shard_add(sgc__http *http)
-{
-    sgc__shard *shard = http->shard;
-    bool made = shard->multi || make_multi(shard);
-    bool added = made && curl_multi_add_handle(shard->multi, http->easy) == CURLM_OK;
-
-    shard->active += added;
-    return added;
-}
-
 void sgc__shard_remove(sgc__http *http)
 {
     curl_multi_remove_handle(http->shard->multi, http->easy);
@@ -234,10 +224,8 @@ int64_t sgc__shards_due(const sgc__shards *shards)
  * it again, were it under another transfer: the shard is renewed. */
 static void act(sgc__shard *shard, curl_socket_t fd, int events)
 {
-    int running;
-
     if (shard->multi && !shard->lost &&
-        curl_multi_socket_action(shard->multi, fd, events, &running) != CURLM_OK)
+        curl_multi_socket_action(shard->multi, fd, events, &shard->running) != CURLM_OK)
         shard->lost = shard->all->lost = true;
 }
 
@@ -246,13 +234,28 @@ static void act(sgc__shard *shard, curl_socket_t fd, int events)
 void sgc__shard_tick(sgc__shard *shard)
 {
     bool again = shard->waits || shard->hurried;
-    int running;
 
     shard->hurried = false;
     shard->due = INT64_MAX; /* unless it says otherwise */
     act(shard, CURL_SOCKET_TIMEOUT, 0);
-    if (again && !shard->lost && curl_multi_socket_all(shard->multi, &running) != CURLM_OK)
+    if (again && !shard->lost && curl_multi_socket_all(shard->multi, &shard->running) != CURLM_OK)
         shard->lost = shard->all->lost = true;
+}
+
+/* The first transfer that is under way begins alone. With it libcurl 8.23 begins to
+ * watch its own wake-up socket, and where there is no memory for that it forgets
+ * the transfer, and says so only where no other was begun after it. */
+bool sgc__shard_add(sgc__http *http)
+{
+    sgc__shard *shard = http->shard;
+    bool made = shard->multi || make_multi(shard);
+    bool added = made && curl_multi_add_handle(shard->multi, http->easy) == CURLM_OK;
+    bool first = shard->active == 0 || shard->running == 0;
+
+    shard->active += added;
+    if (added && first)
+        sgc__shard_tick(shard);
+    return added;
 }
 
 sgc__shard *sgc__shard_act(sgc__shards *shards, const sgc__ready *ready)
@@ -268,7 +271,7 @@ sgc__shard *sgc__shard_act(sgc__shards *shards, const sgc__ready *ready)
 CURL *sgc__shard_done(sgc__shard *shard, CURLcode *code)
 {
     int left;
-    const CURLMsg *message = curl_multi_info_read(shard->multi, &left);
+    const CURLMsg *message = shard->multi ? curl_multi_info_read(shard->multi, &left) : NULL;
 
     if (!message)
         return NULL;

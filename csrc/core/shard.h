@@ -18,6 +18,7 @@ typedef struct sgc__shard {
     size_t most;   /* connections */
     size_t opened; /* sockets that are not closed, those of kept connections among them */
     size_t active; /* exchanges under way */
+    int running;   /* ... of which libcurl, when last called, had not come to the end */
     bool lost;     /* for want of memory a socket is not watched: who waits for it waits in vain */
     int64_t due;   /* nanoseconds of the monotonic clock: when libcurl wants to be called; INT64_MAX */
     bool waits;    /* ... which is not at once: it waits for something, such as an address */
