@@ -83,7 +83,6 @@ def once_asked(server: Server, n: int) -> Answer:
 def python(script: str, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-X", "faulthandler", "-W", "default", "-c", textwrap.dedent(script), *args],
-        timeout=120,
         capture_output=True,
         text=True,
     )

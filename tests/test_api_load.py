@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-import pytest
 from faults import sized, then_drip
 from servers import answer, eventually, serving, silence, unused_port
 
@@ -130,7 +129,6 @@ def outcome(answer: str) -> str:
     return "success" if response["success"] else response["error"].partition(":")[0]
 
 
-@pytest.mark.timeout(600)
 def test_two_thousand_requests_are_all_answered_and_the_application_goes_on(tmp_path: Path) -> None:
     log, answers_file = tmp_path / "log", tmp_path / "answers"
     page = sized(b"", length=100_000)

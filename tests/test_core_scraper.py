@@ -642,7 +642,7 @@ def test_a_forked_child_scrapes_over_connections_of_its_own() -> None:
         scraper.close()
     """
     with serving(answer("x_n 1\n")) as server:
-        subprocess.run([sys.executable, "-c", textwrap.dedent(script), server.url], check=True, timeout=120)
+        subprocess.run([sys.executable, "-c", textwrap.dedent(script), server.url], check=True)
         assert server.opened == 2
 
 
@@ -667,7 +667,7 @@ def test_a_fork_while_a_thread_waits_leaves_the_child_free_to_wait() -> None:
         scraper.close()
     """
     with serving(silence) as server:
-        subprocess.run([sys.executable, "-c", textwrap.dedent(script), server.url], check=True, timeout=120)
+        subprocess.run([sys.executable, "-c", textwrap.dedent(script), server.url], check=True)
 
 
 # -------------------------------------------------------------------- Endpoint

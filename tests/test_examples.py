@@ -145,7 +145,7 @@ def test_the_window_is_drawn(tmp_path: Path) -> None:
     with Simulator(LoadModel(load=0.6)) as simulator:
         simulator.step(60)
         command = [sys.executable, EXAMPLES / "plot_window.py", simulator.url, "--seconds", "1.2"]
-        subprocess.run([*command, "--interval", "0.4", "--out", out], check=True, timeout=280)
+        subprocess.run([*command, "--interval", "0.4", "--out", out], check=True)
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
@@ -170,7 +170,7 @@ def test_the_marks_of_a_window_are_the_quantiles_and_their_buckets() -> None:
 @pytest.mark.parametrize("name", ["load_router", "autoscaler_signal"])
 def test_an_example_says_how_to_run_it(name: str) -> None:
     command = [sys.executable, EXAMPLES / f"{name}.py", "--help"]
-    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=280).stdout
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert told.startswith(f"usage: {name}.py")
 
 

@@ -42,7 +42,6 @@ def run(clock: Path, script: str, *arguments: str) -> None:
         env={"LD_PRELOAD": str(clock), **({"PYTHONPATH": str(TESTS.parent)} if sanitized else {})},
         cwd=TESTS.parent if sanitized else None,
         check=True,
-        timeout=280,
     )
 
 

@@ -22,12 +22,9 @@ from servers import unused_port
 import sglang_collect as sc
 from sglang_collect.simulator import LoadModel, Simulator
 
-pytestmark = [
-    pytest.mark.skipif(
-        importlib.util.find_spec("sglang_router") is None, reason="sglang-router is not installed"
-    ),
-    pytest.mark.timeout(600),
-]
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("sglang_router") is None, reason="sglang-router is not installed"
+)
 
 
 class Gateway:

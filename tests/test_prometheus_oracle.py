@@ -23,10 +23,7 @@ from sglang_collect.catalog import Metric, Rule, compile_plan, histogram_slot, s
 from sglang_collect.catalog.sglang_rules import PLAIN
 from sglang_collect.simulator import LoadModel, render_page
 
-pytestmark = [
-    pytest.mark.skipif(shutil.which("prometheus") is None, reason="Prometheus is not installed"),
-    pytest.mark.timeout(600),
-]
+pytestmark = pytest.mark.skipif(shutil.which("prometheus") is None, reason="Prometheus is not installed")
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 STEPS = 4

@@ -36,10 +36,7 @@ from sglang_collect.catalog import Reading
 from sglang_collect.models import reading_of
 from sglang_collect.simulator import LoadModel, Simulator, render_page
 
-pytestmark = [
-    pytest.mark.skipif(shutil.which("promtool") is None, reason="Prometheus is not installed"),
-    pytest.mark.timeout(600),
-]
+pytestmark = pytest.mark.skipif(shutil.which("promtool") is None, reason="Prometheus is not installed")
 
 SERVERS: dict[str, dict[str, Any]] = {
     "alone": {"seed": 1, "load": 0.6},

@@ -162,7 +162,6 @@ def test_once_on_a_pipe_needs_no_textual() -> None:
             [sys.executable, "-c", script, "top", "--once", "--interval", "0.1", f"{server.url}/1"],
             capture_output=True,
             text=True,
-            timeout=120,
             env={**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
         )
     assert ended.returncode == 0

@@ -114,7 +114,7 @@ def scraped(page: bytes, way: Way, cuts: list[int]) -> Iterator[tuple[int, Resul
 # ------------------------------------------------------------------------ tests
 
 
-@pytest.mark.timeout(3600 if EVERY_PREFIX else 300)
+@pytest.mark.timeout(3600 if EVERY_PREFIX else 900)
 @pytest.mark.parametrize("way", QUIET)
 def test_a_page_that_ends_early_is_an_error_or_whole_lines(page: bytes, way: Way) -> None:
     whole = [repr(sample) for sample in parse(page, format="auto").samples]
@@ -136,7 +136,7 @@ def test_a_page_that_ends_early_is_an_error_or_whole_lines(page: bytes, way: Way
     assert counts["refused"] > counts["whole lines"]
 
 
-@pytest.mark.timeout(3600 if EVERY_PREFIX else 300)
+@pytest.mark.timeout(3600 if EVERY_PREFIX else 900)
 @pytest.mark.parametrize("way", SHOWING)
 def test_a_page_whose_cut_shows_is_an_error(page: bytes, way: Way) -> None:
     for cut, result in scraped(page, way, cuts(page, False)):
