@@ -21,7 +21,7 @@ from ._numbers import plan_record
 from .catalog import Reading, histogram_slot, sglang
 from .collector import _reason
 from .errors import NotExposition
-from .models import SGLangMetricsSnapshot
+from .models import SGLangMetricsSnapshot, since_boot
 
 if TYPE_CHECKING:
     from .fleet import Target
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["Good", "Outcome", "ScrapeResult", "outcome_of"]
 
 logger = logging.getLogger("sglang_collect")
-
-_MOMENT = 0.5  # seconds from the end of a scrape until its outcome is made, at most
 
 
 class Good:
@@ -65,6 +63,7 @@ class Good:
                 instance_id=self._target.instance_id,
                 endpoint=self._target.endpoints[0],
                 timestamp=_moment(self.started),
+                at=self.at,
             )
         return self._snapshot
 
@@ -217,18 +216,8 @@ def outcome_of(target: Target, limits: Limits, ends: Sequence[Any]) -> Outcome:
         fold, page, size = _joined(ends, limits) if len(ends) > 1 else _alone(ends[0])
     except Exception as unreadable:
         return Outcome(started, elapsed, unreadable, None)
-    return Outcome(
-        started, elapsed, None, Good(target, fold, page, size, started, _since_boot(started, elapsed))
-    )
-
-
-def _since_boot(started: float, elapsed: float) -> float:
-    """When a scrape began, by the clock that nobody sets.
-
-    It has ended a moment ago, and the other clock tells when it began, unless that was set meanwhile.
-    """
-    ago = time.time() - started
-    return time.monotonic() - (ago if elapsed <= ago <= elapsed + _MOMENT else elapsed)
+    good = Good(target, fold, page, size, started, since_boot(started, elapsed))
+    return Outcome(started, elapsed, None, good)
 
 
 _Read = tuple[_core.Fold, Callable[[], "_core.Page | None"], int]

@@ -128,6 +128,13 @@ class RouterSettings:
     def __post_init__(self) -> None:
         if isinstance(self.allow, str):
             raise TypeError("allow is a list of entries, not one string")
+        if not isinstance(self.instances, Mapping):
+            raise TypeError(
+                f"instances is a mapping of names to endpoints, not a {type(self.instances).__name__}"
+            )
+        for name, instance in self.instances.items():
+            if not isinstance(instance, str | Instance):
+                raise TypeError(f"instance {name!r} is a URL or an Instance, not {type(instance).__name__}")
         if self.max_concurrent < 1 or self.max_queue < 0 or self.max_viewers < 0:
             raise ValueError("max_concurrent is at least 1, max_queue and max_viewers at least 0")
         if self.watch_interval is not None:

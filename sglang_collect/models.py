@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -144,13 +145,19 @@ def _native_group(reading: Reading, name: str) -> Any:
 
 
 class _Source:
-    """What a snapshot was read from, kept for what is made when first read. Never changes."""
+    """What a snapshot was read from, kept for what is made when first read. Never changes.
 
-    __slots__ = ("fold", "page")
+    ``at`` is when its scrape began, by the clock that nobody sets; None where it is not of a scrape.
+    """
 
-    def __init__(self, fold: _core.Fold, page: Callable[[], _core.Page | None] | None) -> None:
+    __slots__ = ("at", "fold", "page")
+
+    def __init__(
+        self, fold: _core.Fold, page: Callable[[], _core.Page | None] | None, at: float | None
+    ) -> None:
         self.fold = fold
         self.page = page
+        self.at = at
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Source:
         return self
@@ -396,13 +403,14 @@ class SGLangMetricsSnapshot(Model):
         instance_id: str,
         endpoint: str,
         timestamp: datetime,
+        at: float | None = None,
     ) -> Self:
-        """``timestamp`` is in UTC."""
+        """``timestamp`` is in UTC, ``at`` the same moment by the clock that nobody sets."""
         if not isinstance(instance_id, str):
             raise TypeError(f"instance_id must be a str, not {type(instance_id).__name__}")
         blank = _blank(cls)
         named = {"timestamp": timestamp, "instance_id": instance_id, "endpoint": endpoint}
-        private = {**blank.private, "_source": _Source(fold, page)}
+        private = {**blank.private, "_source": _Source(fold, page, at)}
         return _core.build(cls, blank.fields, named, blank.extra, private)
 
     def to_json(self, *, raw: bool = True) -> bytes:
@@ -420,13 +428,17 @@ class SGLangMetricsSnapshot(Model):
     def since(self, earlier: SGLangMetricsSnapshot) -> SGLangWindow:
         """What happened between an earlier snapshot of the same server and this one.
 
-        A server that began again in between, or was replaced by another release or model, is counted from
-        zero, and ``restarted`` says so.
+        Between two scrapes of one program, a clock that somebody sets changes nothing. A server that began
+        again in between, or was replaced by another release or model, is counted from zero, and ``restarted``
+        says so.
 
         Raises:
             ValueError: of another instance; not later; one of the two came out of JSON or a pickle; or the
                 page is of several servers (the model gateway's), of which one came, left or began again.
+            TypeError: it is no snapshot.
         """
+        if not isinstance(earlier, SGLangMetricsSnapshot):
+            raise TypeError(f"expected a snapshot, not {type(earlier).__name__}")
         from .window import between
 
         return between(earlier, self)
@@ -442,7 +454,7 @@ class SGLangMetricsSnapshot(Model):
                     fields.setdefault(late, value)
                 self.__pydantic_fields_set__.update(made)
                 if name == "raw_metrics":
-                    self._source = _Source(source.fold, None)  # the page is not needed any more
+                    self._source = _Source(source.fold, None, source.at)  # the page is not needed any more
                 return fields[name]
             return super().__getattr__(name)
 
@@ -478,12 +490,24 @@ class SGLangMetricsSnapshot(Model):
 
 def reading_of(snapshot: SGLangMetricsSnapshot) -> Reading:
     """What a snapshot was read from; ValueError where it did not keep it."""
+    return Reading(_source_of(snapshot).fold)
+
+
+def seconds_between(earlier: SGLangMetricsSnapshot, later: SGLangMetricsSnapshot) -> float:
+    """By the clock that nobody sets where both are of scrapes, else by their timestamps."""
+    began, ended = _source_of(earlier).at, _source_of(later).at
+    if began is None or ended is None:
+        return (later.timestamp - earlier.timestamp).total_seconds()
+    return ended - began
+
+
+def _source_of(snapshot: SGLangMetricsSnapshot) -> _Source:
     if snapshot._source is None:
         raise ValueError(
             f"this snapshot of {snapshot.instance_id!r} came out of JSON or a pickle, or was made by hand: "
             "a window needs what a snapshot was read from"
         )
-    return Reading(snapshot._source.fold)
+    return snapshot._source
 
 
 def snapshot_from_result(result: _core.Result, *, instance_id: str, endpoint: str) -> SGLangMetricsSnapshot:
@@ -498,7 +522,20 @@ def snapshot_from_result(result: _core.Result, *, instance_id: str, endpoint: st
         instance_id=instance_id,
         endpoint=endpoint,
         timestamp=datetime.fromtimestamp(result.started, timezone.utc),
+        at=since_boot(result.started, result.elapsed),
     )
+
+
+_MOMENT = 0.5  # seconds from the end of a scrape until its outcome is made, at most
+
+
+def since_boot(started: float, elapsed: float) -> float:
+    """When a scrape began, by the clock that nobody sets.
+
+    It has ended a moment ago, and the other clock tells when it began, unless that was set meanwhile.
+    """
+    ago = time.time() - started
+    return time.monotonic() - (ago if elapsed <= ago <= elapsed + _MOMENT else elapsed)
 
 
 # ------------------------------------------------------------------- messages

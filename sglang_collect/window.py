@@ -16,7 +16,7 @@ from pydantic import Field
 from ._core import Histogram
 from .catalog import Metric, Reading, histogram_slot, sglang, sglang_fields
 from .groups import Distribution, Model, Number, SGLangLatency
-from .models import reading_of
+from .models import reading_of, seconds_between
 
 if TYPE_CHECKING:
     from .models import SGLangMetricsSnapshot
@@ -203,7 +203,7 @@ def between(earlier: SGLangMetricsSnapshot, later: SGLangMetricsSnapshot) -> SGL
     now, before = reading_of(later), reading_of(earlier)
     if later.instance_id != earlier.instance_id:
         raise ValueError(f"snapshots of two instances: {earlier.instance_id!r} and {later.instance_id!r}")
-    seconds = (later.timestamp - earlier.timestamp).total_seconds()
+    seconds = seconds_between(earlier, later)
     if seconds <= 0:
         raise ValueError(f"not in order of time: {earlier.timestamp} is not before {later.timestamp}")
     return window_of(Difference(now, before), seconds)

@@ -216,6 +216,8 @@ def test_a_router_without_dependencies_says_so_once(log: pytest.LogCaptureFixtur
     [
         {"allow": ["127.0.0.1/33"]},
         {"allow": "127.0.0.1"},
+        {"instances": ["http://127.0.0.1/"]},
+        {"instances": {"a": 5}},
         {"instances": {"a": "http://user:pw@127.0.0.1/"}},
         {"instances": {"a": Instance(endpoint="https://127.0.0.1/", ca_file="/nonexistent.pem")}},
         {"timeout": 0},

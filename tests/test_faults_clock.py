@@ -113,9 +113,16 @@ with sc.Fleet([sc.Target("x", sys.argv[2])]) as fleet:
     shift(REAL, int(sys.argv[3]) * 3600)
     time.sleep(0.1)
     [result] = fleet.scrape()
-    window, most = result.window, time.monotonic() - began
-assert 0.1 <= window.seconds <= most, (window.seconds, most)
+    most = time.monotonic() - began
+assert 0.1 <= result.window.seconds <= most, (result.window.seconds, most)
 assert result.age < most
+
+began = time.monotonic()
+earlier = sc.scrape(sys.argv[2])
+shift(REAL, int(sys.argv[3]) * 3600)
+time.sleep(0.1)
+seconds, most = sc.scrape(sys.argv[2]).since(earlier).seconds, time.monotonic() - began
+assert 0.1 <= seconds <= most, (seconds, most)
 """
     with serving(answer("sglang:num_running_reqs 1\n")) as server:
         run(clock, script, server.url, str(hours))

@@ -431,6 +431,12 @@ def test_the_earlier_snapshot_has_to_be_earlier(seconds: float) -> None:
         read("", seconds).since(read(""))
 
 
+def test_a_window_is_between_snapshots() -> None:
+    earlier: Any = None
+    with pytest.raises(TypeError, match="expected a snapshot, not NoneType"):
+        read("").since(earlier)
+
+
 def test_a_snapshot_out_of_json_has_no_window() -> None:
     earlier, later = read(""), read("", 1.0)
     again = SGLangMetricsSnapshot.model_validate_json(later.model_dump_json())

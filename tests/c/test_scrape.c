@@ -909,7 +909,7 @@ static sgc_result *scrape_by(const sgc_str *entries, size_t n, const char *host,
     CHECK(sgc_guard_new(entries, n, &options.guard, NULL) == SGC_OK);
     CHECK(sgc_scraper_new(&options, &scraper, NULL) == SGC_OK);
     sgc_guard_free(options.guard); /* the scraper keeps it */
-    sgc_endpoint *endpoint = endpoint_at(url, 60, 0);
+    sgc_endpoint *endpoint = endpoint_at(url, 10, 0);
     sgc_result *result = scrape(scraper, endpoint, NULL);
     if (is_good(result)) { /* a kept connection is judged again */
         sgc_result_free(result);
