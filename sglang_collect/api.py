@@ -135,6 +135,9 @@ class RouterSettings:
         for name, instance in self.instances.items():
             if not isinstance(instance, str | Instance):
                 raise TypeError(f"instance {name!r} is a URL or an Instance, not {type(instance).__name__}")
+        for dependency in self.dependencies:
+            if not isinstance(dependency, params.Depends):
+                raise TypeError(f"a dependency is Depends(...), not {type(dependency).__name__}")
         if self.max_concurrent < 1 or self.max_queue < 0 or self.max_viewers < 0:
             raise ValueError("max_concurrent is at least 1, max_queue and max_viewers at least 0")
         if self.watch_interval is not None:

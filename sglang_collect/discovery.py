@@ -314,6 +314,9 @@ class Refresher:
     """Keeps a roster up to date with its sources, from a thread of its own."""
 
     def __init__(self, sources: Sequence[Discovery], roster: Roster) -> None:
+        for source in sources:
+            if not isinstance(source, Discovery):
+                raise TypeError(f"expected a Discovery, such as FileSD, not {type(source).__name__}")
         self._sources = sources
         self._roster = weakref.ref(roster)  # a fleet that is dropped is to go
         self._found: list[list[Target]] = [[] for _ in sources]

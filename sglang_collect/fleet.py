@@ -45,7 +45,7 @@ class Target:
 
     Raises:
         ValueError: it has no name, or no endpoint.
-        TypeError: one of them is no text.
+        TypeError: one of them is no text, or its labels or options are no mapping.
     """
 
     instance_id: str
@@ -60,6 +60,9 @@ class Target:
         for text in (self.instance_id, *given):
             if not isinstance(text, str):
                 raise TypeError(f"a target's name and endpoints are texts, not {type(text).__name__}")
+        for mapping in (self.labels, self.options):
+            if not isinstance(mapping, Mapping):
+                raise TypeError(f"a target's labels and options are mappings, not a {type(mapping).__name__}")
         if not self.instance_id or not self.endpoints or not all(self.endpoints):
             raise ValueError("a target has a name and at least one endpoint")
 

@@ -382,6 +382,8 @@ class SGLangMetricsSnapshot(Model):
             LimitExceeded: the page is larger than the default ``Limits``.
             NotExposition: the page is the model gateway's of itself.
         """
+        if not isinstance(timestamp, datetime | None):
+            raise TypeError(f"timestamp must be a datetime, not {type(timestamp).__name__}")
         kept = data if isinstance(data, (bytes, str)) else bytes(data)
         fold, page = sglang.plan().fold(kept, format=format), lambda: _core.parse(kept, format=format)
         if wants_nothing(fold):

@@ -218,6 +218,7 @@ def test_a_router_without_dependencies_says_so_once(log: pytest.LogCaptureFixtur
         {"allow": "127.0.0.1"},
         {"instances": ["http://127.0.0.1/"]},
         {"instances": {"a": 5}},
+        {"dependencies": [len]},
         {"instances": {"a": "http://user:pw@127.0.0.1/"}},
         {"instances": {"a": Instance(endpoint="https://127.0.0.1/", ca_file="/nonexistent.pem")}},
         {"timeout": 0},

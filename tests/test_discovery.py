@@ -392,6 +392,15 @@ def test_the_thread_ends_with_the_fleet_however_that_ends() -> None:
     assert eventually(lambda: discovering() == 0)
 
 
+def test_a_source_is_a_discovery() -> None:
+    sources: Any = ["targets.json"]
+    with (
+        pytest.raises(TypeError, match="expected a Discovery, such as FileSD, not str"),
+        sc.Fleet(discovery=sources),
+    ):
+        pass
+
+
 def test_a_fleet_that_is_closed_unentered_has_no_thread() -> None:
     before = discovering()
     sc.Fleet(discovery=[Listed()]).close()

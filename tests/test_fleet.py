@@ -100,6 +100,9 @@ def test_a_target_is_made_of_texts_and_a_fleet_of_targets() -> None:
     for name, endpoint in ((1, "http://a/"), ("x", None), ("x", b"http://a/"), ("x", ["http://a/", 2])):
         with pytest.raises(TypeError, match=r"^a target's name and endpoints are texts, not "):
             made(name, endpoint)
+    for more in ({"labels": ["zone"]}, {"options": ["timeout"]}):
+        with pytest.raises(TypeError, match=r"^a target's labels and options are mappings, not a list$"):
+            made("x", "http://a/", **more)
     urls: Any = ["http://a/metrics"]
     with pytest.raises(TypeError, match=r"^expected a Target, not str$"):
         sc.Fleet(urls)

@@ -208,6 +208,12 @@ def test_a_page_past_the_limits_is_refused() -> None:
         read("x" * (16 * 2**20 + 1))
 
 
+def test_a_moment_is_a_datetime() -> None:
+    wrong: Any = "now"
+    with pytest.raises(TypeError, match="timestamp must be a datetime, not str"):
+        SGLangMetricsSnapshot.from_text("", instance_id="x", timestamp=wrong)
+
+
 def test_a_scraped_snapshot_keeps_its_limits_its_format_and_its_time() -> None:
     page = "# TYPE sglang:prompt_tokens counter\n" + "".join(
         f'sglang:prompt_tokens_total{{model_name="m",shard="{n}"}} 1\n' for n in range(40)
