@@ -381,6 +381,7 @@ class SGLangMetricsSnapshot(Model):
             ExpositionError: the page is malformed.
             LimitExceeded: the page is larger than the default ``Limits``.
             NotExposition: the page is the model gateway's of itself.
+            TypeError: ``timestamp`` is no datetime.
         """
         if not isinstance(timestamp, datetime | None):
             raise TypeError(f"timestamp must be a datetime, not {type(timestamp).__name__}")
