@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults import then_close
 from fleets import dead, names
 from servers import Server, answer, eventually, serving, silence
 
@@ -212,7 +213,7 @@ def test_a_service_answers_with_groups(server: Server) -> None:
         answer("<html>", content_type="text/html"),
         answer("[", content_type="application/json"),
         answer("{}", content_type="application/json"),
-        answer(json.dumps([group("b:2")]), headers={"Content-Length": "1000"}),
+        then_close(answer(json.dumps([group("b:2")]), headers={"Content-Length": "1000"})),
         silence,
     ],
 )

@@ -57,7 +57,7 @@ def mutants(text: str) -> Iterator[tuple[int, str]]:
         for old, new in SWAPS.items():
             for match in re.finditer(re.escape(old), code):
                 yield number, line[: match.start()] + new + line[match.end() :]
-        for match in re.finditer(r"\b(0x[0-9a-f]+|\d+)\b", code):
+        for match in re.finditer(r"\b(0x[0-9a-f]+|0|[1-9]\d*)\b", code):
             changed = str(int(match[0], 0) + 1)
             yield number, line[: match.start()] + changed + line[match.end() :]
 

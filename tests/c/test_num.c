@@ -70,6 +70,7 @@ static void test_what_a_double_cannot_hold_becomes_infinity_or_zero(void)
     CHECK(read_number("1.7976931348623159e308") == INFINITY);
     CHECK(read_number("1e99999999999") == INFINITY && read_number("1e-99999999999") == 0);
     CHECK(same(read_number("-1e-400"), -0.0) && read_number("2.4703282292062327e-324") == 0);
+    CHECK(same(read_number("-1.1e-324"), -0.0) && read_number("1e-324") == 0);
 }
 
 static void test_length_does_not_matter(void)
