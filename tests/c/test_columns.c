@@ -5,17 +5,10 @@
 #include <unistd.h>
 
 #include "alloc.h"
+#include "dice.h"
 #include "sgc_int.h"
 
 enum { TEXT_SIZE = 16384, LINES_MAX = 40 };
-
-static uint64_t state = 88172645463325252u;
-
-static unsigned pick(unsigned n)
-{
-    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
-    return (unsigned)(state >> 33) % n;
-}
 
 static sgc_page *page_read(const char *text, size_t len, sgc_format format)
 {

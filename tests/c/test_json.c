@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "check.h"
+#include "dice.h"
 #include "sgc_int.h"
 
 static bool gives(double value, const char *text)
@@ -65,15 +66,6 @@ static void check_one(double value)
     CHECK_MSG(digits_of(out, len) <= fewest_digits(value), "%s of %.17g is too long", out, value);
 }
 
-static uint64_t random_bits(void)
-{
-    static uint64_t state = UINT64_C(0x9e3779b97f4a7c15);
-
-    state ^= state << 13;
-    state ^= state >> 7;
-    return state ^= state << 17;
-}
-
 static void numbers_are_the_shortest_that_are_read_as_the_same(void)
 {
     for (int exponent = -1074; exponent < 1024; exponent++) {
@@ -83,7 +75,7 @@ static void numbers_are_the_shortest_that_are_read_as_the_same(void)
         check_one(nextafter(power, INFINITY));
     }
     for (int n = 0; n < 20000; n++) {
-        uint64_t bits = random_bits();
+        uint64_t bits = dice_bits();
         double value;
         memcpy(&value, &bits, sizeof value);
         if (isfinite(value) && value != 0)

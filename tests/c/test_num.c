@@ -1,5 +1,6 @@
 /* Numbers: correctly rounded, no locale, nothing but the grammar's decimals. */
 #include "check.h"
+#include "dice.h"
 #include "sgc_int.h"
 
 static double read_number(const char *text)
@@ -128,14 +129,13 @@ static void test_integers_do_not_wrap(void)
 /* Doubles, printed with the digits that tell each apart, come back bit for bit. */
 static void test_printed_doubles_come_back(void)
 {
-    uint64_t state = 88172645463325252u, bits;
+    uint64_t bits;
     unsigned wrong = 0;
     char text[64];
     double value, back;
 
     for (int i = 0; i < 300000; i++) {
-        state ^= state << 13, state ^= state >> 7, state ^= state << 17;
-        bits = state;
+        bits = dice_bits();
         memcpy(&value, &bits, sizeof value);
         if (!isfinite(value))
             continue;

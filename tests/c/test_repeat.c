@@ -3,25 +3,10 @@
 #include <math.h>
 
 #include "check.h"
+#include "dice.h"
 #include "sgc_int.h"
 
 enum { LINES = 12, LINE_SIZE = 600 };
-
-static uint64_t state = 88172645463325252u;
-
-static unsigned pick(unsigned n)
-{
-    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
-    return (unsigned)(state >> 33) % n;
-}
-
-static const char *choose(const char *const *list, size_t n)
-{
-    return list[pick((unsigned)n)];
-}
-
-#define CHOOSE(...) \
-    choose((const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
 
 static const char *value_text(void)
 {

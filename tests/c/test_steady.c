@@ -2,28 +2,13 @@
 #include <math.h>
 
 #include "alloc.h"
+#include "dice.h"
 #include "fold_same.h"
 #include "sgc_int.h"
 
 #define S(text) {(text), sizeof(text) - 1}
 
 enum { PAGE_SIZE = 20000 };
-
-static uint64_t state = 88172645463325252u;
-
-static unsigned pick(unsigned n)
-{
-    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
-    return (unsigned)(state >> 33) % n;
-}
-
-static const char *choose(const char *const *list, size_t n)
-{
-    return list[pick((unsigned)n)];
-}
-
-#define CHOOSE(...) \
-    choose((const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
 
 static sgc_plan *plan_make(void)
 {
@@ -73,12 +58,12 @@ static const char *number_text(char *room)
 /* The lines are told by `seed`, the values are not. */
 static size_t page_make(char *page, uint64_t seed)
 {
-    uint64_t after, values = state;
+    uint64_t after, values = dice_state;
     char room[32];
     size_t used = 0;
     int series;
 
-    state = seed | 1;
+    dice_state = seed | 1;
     used += (size_t)sprintf(page, "# HELP s:h text\n# TYPE s:h histogram\n");
     series = 1 + (int)pick(4);
     for (int i = 0; i < series; i++) {
@@ -86,9 +71,9 @@ static size_t page_make(char *page, uint64_t seed)
         unsigned count = 0;
         for (int b = 0; b < 4; b++) {
             static const char *const bounds[] = {"0.1", "1.0", "10.0", "+Inf"};
-            after = state, state = values;
+            after = dice_state, dice_state = values;
             count += pick(50);
-            values = state, state = after;
+            values = dice_state, dice_state = after;
             used += (size_t)sprintf(page + used, "s:h_bucket{dp=\"%u\",le=\"%s\",tp=\"%u\"} %u.0\n", dp,
                                     bounds[shuffled ? 3 - b : b], tp, shuffled ? 0 : count);
         }
@@ -101,13 +86,13 @@ static size_t page_make(char *page, uint64_t seed)
         const char *head = CHOOSE("s:g{dp=\"0\",tp=\"0\"} ", "s:g{dp=\"0\",tp=\"1\"} ",
                                   "s:g{dp=\"1\",tp=\"3\"} ", "s:g ", "s:c_total ", "s:c_total{x=\"q\\\"\"} ",
                                   "s:c_old ", "s_c_total ", "# comment\nother ", "\ns:unwanted{tp=\"7\"} ");
-        after = state, state = values;
+        after = dice_state, dice_state = values;
         used += (size_t)sprintf(page + used, "%s%s\n", head, number_text(room));
-        values = state, state = after;
+        values = dice_state, dice_state = after;
     }
     used +=
         (size_t)sprintf(page + used, "%s", CHOOSE("", "", "# the end", "s:g 4 1395066363000\n", "s:last 5"));
-    state = values;
+    dice_state = values;
     return used;
 }
 

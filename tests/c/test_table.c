@@ -1,14 +1,7 @@
 /* The hash index and the sort. */
 #include "check.h"
+#include "dice.h"
 #include "sgc_int.h"
-
-static uint64_t state = 88172645463325252u;
-
-static uint64_t next_random(void)
-{
-    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
-    return state;
-}
 
 static bool less(const void *a, const void *b)
 {
@@ -24,7 +17,7 @@ static void test_any_order_is_sorted(void)
         uint64_t sum = 0, after = 0;
         bool rises = true;
         for (size_t i = 0; i < n; i++)
-            sum += list[i] = n % 3 == 0 ? i : n % 3 == 1 ? n - i : next_random() % 50;
+            sum += list[i] = n % 3 == 0 ? i : n % 3 == 1 ? n - i : dice_bits() % 50;
         sgc__sort(list, n, sizeof *list, less);
         for (size_t i = 0; i < n; i++) {
             after += list[i];
