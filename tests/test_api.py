@@ -526,7 +526,8 @@ def is_full(task: asyncio.Task[tuple[int, str]]) -> bool:
 async def test_more_collections_than_there_is_room_for_are_503_at_once(silent: Server) -> None:
     settings = RouterSettings(allow=LOOPBACK, max_concurrent=4, max_queue=6)
     with running(create_app(settings)) as port:
-        timeout = max(1.0, 10 * await seconds_for(port, 50))
+        alone = await seconds_for(port, 50)
+        timeout = max(1.0, 10 * alone)
         bodies = [{"instance_id": f"i{n}", "endpoint": silent.url, "timeout": timeout} for n in range(50)]
         began, full_at = time.monotonic(), []
         tasks = asking(port, bodies)
@@ -545,7 +546,7 @@ async def test_more_collections_than_there_is_room_for_are_503_at_once(silent: S
     assert all("retry-after: 1" in text.lower() for text in full)
     assert sum("timeout_" in text for status, text in answers if status == 200) == 10
     assert silent.most == 4
-    assert sorted(health)[len(health) // 2] < 0.05
+    assert sorted(health)[len(health) // 2] < max(0.05, alone / 5)
 
 
 def test_a_request_without_end_is_413_while_it_is_sent() -> None:

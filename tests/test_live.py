@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.parse
 from collections import deque
@@ -253,6 +252,8 @@ def test_without_a_watch_a_fleet_is_scraped_while_somebody_looks(
 ) -> None:
     monkeypatch.setattr(api, "_LOOK_INTERVAL", 0.05)
     monkeypatch.setattr(_live, "_LINGER", 0.1)
+    made: list[Live] = []
+    monkeypatch.setattr(api, "Live", lambda *args, **more: made.append(Live(*args, **more)) or made[0])
     with service(instances={"a": f"{server.url}/3"}, watch_interval=None) as port:
         assert not server.requests
         for _ in range(2):
@@ -260,7 +261,7 @@ def test_without_a_watch_a_fleet_is_scraped_while_somebody_looks(
                 assert next(events)[1]["rows"] == [{"instance_id": "a", **ABSENT_ROW}]
                 for each in (events, others):
                     assert row(each.until(lambda data: row(data, "a").get("up")), "a")["running"] == 3
-            assert eventually(lambda: is_quiet(server))
+            assert eventually(lambda: made[0]._task is None)
 
 
 def test_who_looks_elsewhere_meanwhile_finds_what_was_known(
@@ -276,13 +277,6 @@ def test_who_looks_elsewhere_meanwhile_finds_what_was_known(
             assert first["history"]["running"][:1] == [3]
         with following(port) as events:
             assert row(next(events)[1], "a")["running"] == 3
-
-
-def is_quiet(server: Server) -> bool:
-    """Does nobody look on any more, for longer than a stream takes to find that out?"""
-    asked = len(server.requests)
-    time.sleep(1.0)
-    return len(server.requests) == asked
 
 
 # ---------------------------------------------------------------- slow and sudden

@@ -29,7 +29,7 @@ enum { HEAD = 16 };
  * by its labels, tables that grow out of a cache grow slower than that, and far
  * from four times as slow; so do all in a short run, which other programs disturb. */
 static const double RATIO = 2.2, LOOSE_RATIO = 2.7;
-static const double PATIENCE = 3.0, GRAIN = 0.0002; /* seconds */
+static const double PATIENCE = 20.0, GRAIN = 0.0002; /* seconds */
 
 static size_t held, peak;
 
