@@ -78,7 +78,7 @@ def scraped(url: str) -> Iterator[Run]:
                 (result,) = scraper.wait()
                 if result.error is not None:
                     raise result.error
-                plan_fields(snapshot_from_result(result, instance_id="x", endpoint=url))
+                plan_fields(snapshot_from_result(result, instance_id="x"))
 
         yield run
 
@@ -96,7 +96,7 @@ def scraped_once(urls: Iterator[str]) -> Iterator[Run]:
                 (result,) = scraper.wait()
                 if result.error is not None:
                     raise result.error
-                plan_fields(snapshot_from_result(result, instance_id="x", endpoint=url))
+                plan_fields(snapshot_from_result(result, instance_id="x"))
 
         yield run
 

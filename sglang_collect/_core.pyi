@@ -85,22 +85,6 @@ def build_groups(
         them to be set, as for pick().
     """
 
-def write(
-    fields: tuple[Any, ...],
-    fold: Fold,
-    made: dict[str, Any],
-    quantiles: tuple[tuple[str, float], ...],
-    /,
-) -> bytes:
-    """A JSON object (bytes) of many values of a fold, as the numbers that a model has.
-
-    fields: tuple of (name, slot, whole) as for pick(), and of (name, fields) for an object
-        inside.
-    made: dict of the values of fields without a slot: None, a float or a dict of floats;
-        and of such a dict for each object inside.
-    quantiles: tuple of (name, q), which a histogram is told by as by summary().
-    """
-
 @final
 class Exemplar:
     """One observation behind a sample. Compares by labels, value and timestamp."""
@@ -419,8 +403,32 @@ class Fold(Mapping[str, Any]):
         """int: series that were combined, repeats excluded."""
     def reason(self, name: str, /) -> str | None:
         """str | None: why it, or an entry of it, is absent though series were there."""
+    def labels(self, name: str, /) -> tuple[str, ...]:
+        """tuple[str, ...]: the keys of a dict but '', sorted; empty where there is none."""
     def bounds_differ(self, name: str, /) -> bool:
         """bool: histograms of different bounds were merged."""
+
+@final
+class Layout:
+    """How values of the folds of a plan are written as a JSON object.
+
+    fields: tuple of (name, slot, whole) as for pick(), and of (name, fields) for an object
+        inside. (name, slot, whole, True) has a map by HTTP statuses by their classes: '2xx',
+        ..., 'other'; null where a value of it is NaN.
+    quantiles: tuple of (name, q), which a histogram is told by as by summary().
+
+    Raises TypeError, and KeyError for a slot that the plan does not have. Immutable.
+    """
+    def __new__(
+        cls, fields: tuple[Any, ...], plan: Plan, quantiles: tuple[tuple[str, float], ...] = ()
+    ) -> Layout: ...
+    def write(self, fold: Fold, made: tuple[float | None, ...] = (), /) -> bytes:
+        """A JSON object (bytes) of these values of a fold, as the numbers that a model has.
+
+        made: tuple of the values of fields without a slot, in order: None or a float.
+
+        Raises KeyError where the fold is of another plan that has not all the slots.
+        """
 
 @final
 class Steady:

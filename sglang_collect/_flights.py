@@ -19,7 +19,7 @@ from ._requests import gone
 __all__ = ["Flights", "Job"]
 
 _RETRY_AFTER = "1"  # seconds
-_PATIENCE = 0.02  # seconds that a request may wait before somebody looks whether its client hung up
+_PATIENCE = 0.01  # seconds that a request waits at least before somebody looks whether its client hung up
 _AT_ONCE = 16  # flights that begin before the event loop does something else
 _CLIENT_GONE = 499  # what proxies call it; nobody reads this answer
 
@@ -57,16 +57,17 @@ class _Flight:
 
 
 class _Onlooker:
-    """Calls ``left`` when the client of a request hangs up; it begins to look after ``_PATIENCE``."""
+    """Calls ``left`` when the client of a request hangs up, from ``look`` on."""
+
+    __slots__ = ("_left", "_looking", "_request", "saw_it_go")
 
     def __init__(self, request: Request, left: Callable[[], object]) -> None:
         self._request = request
         self._left = left
         self._looking: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(_PATIENCE, self._look)
         self.saw_it_go = False
 
-    def _look(self) -> None:
+    def look(self) -> None:
         self._looking = asyncio.ensure_future(self._watch())
 
     async def _watch(self) -> None:
@@ -75,9 +76,40 @@ class _Onlooker:
         self._left()
 
     def close(self) -> None:
-        self._timer.cancel()
         if self._looking is not None:
             self._looking.cancel()
+
+
+class _Lookout:
+    """Has the onlookers of one event loop look after ``_PATIENCE``, or twice that: one timer for all.
+
+    Most requests have their answers before.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._new: set[_Onlooker] = set()
+        self._older: set[_Onlooker] = set()
+        self._runs = False
+
+    def add(self, onlooker: _Onlooker) -> None:
+        self._new.add(onlooker)
+        if not self._runs:
+            self._runs = True
+            self.loop.call_later(_PATIENCE, self._tick)
+
+    def discard(self, onlooker: _Onlooker) -> None:
+        self._new.discard(onlooker)
+        self._older.discard(onlooker)
+        onlooker.close()
+
+    def _tick(self) -> None:
+        for onlooker in self._older:
+            onlooker.look()
+        self._older, self._new = self._new, set()
+        self._runs = bool(self._older)
+        if self._runs:
+            self.loop.call_later(_PATIENCE, self._tick)
 
 
 class Flights:
@@ -86,6 +118,7 @@ class Flights:
     def __init__(self, places: int) -> None:
         self.places = places
         self._under_way: dict[object, _Flight] = {}
+        self._lookout: _Lookout | None = None  # of the loop that asked last
 
     def __len__(self) -> int:
         return len(self._under_way)
@@ -99,6 +132,7 @@ class Flights:
         flight.waiting = 1
         flight.pilot = asyncio.current_task()
         onlooker = _Onlooker(request, lambda: self._leave(flight))
+        lookout = self._look_out_for(onlooker)
         try:
             return await self._fly(flight, job)
         except asyncio.CancelledError:
@@ -107,7 +141,7 @@ class Flights:
                 raise HTTPException(_CLIENT_GONE) from None
             raise
         finally:
-            onlooker.close()
+            lookout.discard(onlooker)
 
     async def all(self, jobs: Sequence[tuple[object, Job]], request: Request) -> list[Outcome]:
         """As ``one`` of each key, in their order and at the same time."""
@@ -116,6 +150,7 @@ class Flights:
         flights = [self._under_way[key] for key, _ in jobs]
         seats = [flight.seat() for flight in flights]
         onlooker = _Onlooker(request, lambda: [seat.cancel() for seat in seats])
+        lookout = self._look_out_for(onlooker)
         try:
             for number, flight in enumerate(begun):
                 flight.pilot = asyncio.create_task(self._fly(flight, new[flight.key]))
@@ -127,7 +162,7 @@ class Flights:
                 raise HTTPException(_CLIENT_GONE) from None
             raise
         finally:
-            onlooker.close()
+            lookout.discard(onlooker)
             for flight in begun:
                 if flight.pilot is None:  # which nobody will begin any more
                     self._forget(flight)
@@ -138,6 +173,14 @@ class Flights:
             await self.one(key, job, request) if outcome is None else outcome
             for outcome, (key, job) in zip(outcomes, jobs, strict=True)
         ]
+
+    def _look_out_for(self, onlooker: _Onlooker) -> _Lookout:
+        loop = asyncio.get_running_loop()
+        lookout = self._lookout
+        if lookout is None or lookout.loop is not loop:
+            lookout = self._lookout = _Lookout(loop)
+        lookout.add(onlooker)
+        return lookout
 
     def _begin(self, keys: Sequence[object]) -> list[_Flight]:
         """A flight of each key, or of none where there is no room for all."""

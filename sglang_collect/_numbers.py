@@ -17,6 +17,7 @@ from pydantic_core import to_json
 from . import _core
 from .catalog import Field, Reading, by_slot, histogram_slot, sglang, sglang_fields
 from .catalog.formula import formula_of
+from .catalog.sglang_fields import BY_CLASS
 from .groups import NATIVE_GROUPS, PLAN_GROUPS, QUANTILES, Distribution, SGLangRank
 
 __all__ = [
@@ -61,8 +62,15 @@ class _Group:
         computed = {key: field.read for key, field in fields.items() if place(field) is None}
         self.computed = [(key, read) for key, read in computed.items() if read is not None]
         self.stored = tuple((key, place(field), _is_whole(infos[key])) for key, field in fields.items())
+        self.written = tuple(self._written(name, *stored) for stored in self.stored)
         self._as_numbers = tuple((key, key, _is_whole(infos[key])) for key in computed)
         self._distributions = [key for key, info in infos.items() if info.annotation == Distribution | None]
+
+    @staticmethod
+    def _written(group: str, key: str, slot: str | None, whole: bool) -> tuple[Any, ...]:
+        """The field as a layout has it."""
+        by_class = BY_CLASS.get(f"{group}.{key}")
+        return (key, slot, whole) if by_class is None else (key, by_class, whole, True)
 
     def numbers(self, reading: Reading) -> dict[str, Any]:
         numbers = _core.pick(self.stored, reading.fold)
@@ -108,9 +116,14 @@ def plan_record(fold: _core.Fold) -> dict[str, Any]:
     return {**{group: dict(vars(groups[group])) for group in PLAN_GROUPS}, "absent": groups["absent"]}
 
 
+@functools.cache
+def _plan_layout() -> _core.Layout:
+    return _core.Layout(_PLAN, sglang.plan())
+
+
 def plan_json(fold: _core.Fold) -> bytes:
     """What ``plan_record`` gives, as JSON; quickly where nothing is absent."""
-    written = _core.write(_PLAN, fold, {}, ())
+    written = _plan_layout().write(fold)
     return to_json(plan_record(fold)) if b":null" in written else written[:-1] + b',"absent":[]}'
 
 
@@ -128,17 +141,23 @@ def group_numbers(reading: Reading, name: str) -> Any:
     return _GROUPS[name].numbers(reading)
 
 
-_WRITTEN = tuple((name, group.stored) for name, group in _GROUPS.items())
-_QUANTILES = tuple(QUANTILES.items())
-_MADE = {name: group for name, group in _GROUPS.items() if group.computed}
+_WRITTEN = tuple((name, group.written) for name, group in _GROUPS.items())
+_MADE = tuple(
+    read for name, group in _GROUPS.items() for key, read in group.computed if f"{name}.{key}" not in BY_CLASS
+)
+
+
+@functools.cache
+def _native_layout() -> _core.Layout:
+    return _core.Layout(_WRITTEN, sglang.plan(), tuple(QUANTILES.items()))
 
 
 def native_json(fold: _core.Fold) -> bytes:
     """What ``native_numbers`` gives, as JSON."""
     reading = Reading(fold)
-    made = {name: group.made(reading) for name, group in _MADE.items()}
+    made: Any = tuple([read(reading) for read in _MADE])
     ranks = to_json(group_numbers(reading, "ranks"))
-    return b'%b,"ranks":%b}' % (_core.write(_WRITTEN, fold, made, _QUANTILES)[:-1], ranks)
+    return b'%b,"ranks":%b}' % (_native_layout().write(fold, made)[:-1], ranks)
 
 
 def native_numbers(fold: _core.Fold) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .models import MetricsCollectionRequest
 
-__all__ = ["BatchRequest", "CollectionRequest", "asked", "body_of", "gone", "posted"]
+__all__ = ["BatchRequest", "CollectionRequest", "asked", "body_of", "gone", "header", "posted"]
 
 MAX_BYTES = 16 * 1024
 """Of a request for one collection."""
@@ -51,10 +51,18 @@ def body_of(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
+def header(request: Request, name: bytes) -> bytes | None:
+    """The first one of that name, which is in lower case; None where there is none."""
+    for known, value in request.scope["headers"]:
+        if known == name:
+            return bytes(value)
+    return None
+
+
 async def posted(request: Request, model: type[_Asked], most: int) -> _Asked:
     """The body, read here and not by FastAPI: after the dependencies, and no further than it may be long."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    kind = header(request, b"content-type")
+    if kind is None or kind.partition(b";")[0].strip().lower() != b"application/json":
         problem = {
             "type": "content_type",
             "loc": ["header", "content-type"],

@@ -284,6 +284,9 @@ class _Joined(Mapping[str, Any]):
         folds = self._alone if name in _ADDED else [self._joined]
         return next((reason for fold in folds if (reason := fold.reason(name)) is not None), None)
 
+    def labels(self, name: str) -> tuple[str, ...]:
+        return self._joined.labels(name)
+
     @property
     def flaws(self) -> tuple[str, ...]:
         return tuple(name for name in self if self.reason(name) is not None or self.bounds_differ(name))

@@ -17,7 +17,7 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,6 +35,7 @@ from ._answers import (
     Failure,
     FleetState,
     FleetWriter,
+    JsonBytes,
     Outcome,
     batch_json,
     described,
@@ -49,7 +50,8 @@ from ._requests import BatchRequest, CollectionRequest
 from ._route import PlainRoute
 from ._turns import Turns, in_turns
 from ._version import __version__
-from .collector import SGLangCollector, _Driver, _reason
+from .collector import _Driver, _reason
+from .collector import _SharingCollector as SGLangCollector
 from .dashboard import add_dashboard
 from .errors import TargetRefused
 from .fleet import Fleet, Target, check_interval
@@ -62,6 +64,8 @@ logger = logging.getLogger("sglang_collect")
 
 HOP_HEADER = "X-SGLang-Collect-Hop"
 """Every scrape of a router carries it, and every router refuses a request that does."""
+
+_HOP_HEADER = HOP_HEADER.lower().encode()  # as a server hands it over
 
 _LOOK_INTERVAL = 2.0  # seconds, while somebody looks on and no other interval is set
 
@@ -180,7 +184,7 @@ def create_router(settings: RouterSettings | None = None) -> APIRouter:
         _refuse_own_hop(request)
         asked = await _requests.posted(request, CollectionRequest, _requests.MAX_BYTES)
         outcome = await service.collect(service.wanted(asked, "body"), request)
-        return _json(response_json(asked.instance_id, outcome))
+        return JsonBytes(response_json(asked.instance_id, outcome))
 
     @router.post(
         "/collect/sglang/batch",
@@ -197,7 +201,7 @@ def create_router(settings: RouterSettings | None = None) -> APIRouter:
             raise HTTPException(413, f"a batch has at most {most} targets")
         outcomes = await service.collect_known(asked.targets, request)
         names = [target.instance_id for target in asked.targets]
-        return _json(batch_json(zip(names, outcomes, strict=True)))
+        return JsonBytes(batch_json(zip(names, outcomes, strict=True)))
 
     @router.get(
         "/metrics/sglang/{instance_id}",
@@ -210,7 +214,7 @@ def create_router(settings: RouterSettings | None = None) -> APIRouter:
         asked = _requests.asked(instance_id, endpoint)
         outcome = await service.collect(service.wanted(asked, "query"), request)
         if not isinstance(outcome, Failure):
-            return _json(outcome)
+            return JsonBytes(outcome)
         if outcome.refused:
             raise HTTPException(403, outcome.text)
         raise HTTPException(500, f"Failed to collect SGLang metrics: {outcome.text}")
@@ -219,7 +223,7 @@ def create_router(settings: RouterSettings | None = None) -> APIRouter:
     async def get_fleet(request: Request) -> Response:
         """Get the state of all registered instances, and their aggregate."""
         _refuse_own_hop(request)
-        return _json(await service.fleet_state(request))
+        return JsonBytes(await service.fleet_state(request))
 
     @router.get("/fleet/events", response_class=Response, responses=_EVENTS)
     async def get_fleet_events(request: Request, instance_id: str | None = None) -> Response:
@@ -252,10 +256,6 @@ _OWN_PAGE: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _json(content: bytes) -> Response:
-    return Response(content, media_type="application/json")
-
-
 def create_app(settings: RouterSettings | None = None) -> FastAPI:
     """An application of its own: the router under ``/api/v1``, ``GET /health``, and a page for people."""
     app = FastAPI(title="sglang-collect", version=__version__)
@@ -271,11 +271,18 @@ def create_app(settings: RouterSettings | None = None) -> FastAPI:
 
 
 def _refuse_own_hop(request: Request) -> None:
-    if HOP_HEADER in request.headers:
+    if _requests.header(request, _HOP_HEADER) is not None:
         raise HTTPException(508, "this request comes from a scrape of a router")
 
 
 # ----------------------------------------------------------------- service
+
+
+class _Way(NamedTuple):
+    """Over which connections a target is asked, and how."""
+
+    driver: _Driver
+    endpoint: Callable[..., _core.Endpoint]
 
 
 class _Wanted(NamedTuple):
@@ -284,7 +291,7 @@ class _Wanted(NamedTuple):
     instance_id: str
     endpoint: str
     timeout: float
-    instance: Instance | None
+    way: _Way
 
 
 class _Service:
@@ -316,8 +323,13 @@ class _Service:
         )
         self._flights = Flights(self.places)
         self._collections: Counter[str] = Counter()
-        self._collector(settings.timeout, None)  # what cannot work is said now, not at the first request
-        self._collector(settings.max_timeout, None)
+        self._way_of_named = self._way(self._named, {"headers": {HOP_HEADER: "1"}})
+        self._ways = {
+            name: self._way(self._registered, _options(instance))
+            for name, instance in self._instances.items()
+        }
+        for timeout in (settings.timeout, settings.max_timeout):  # said now, not at the first request
+            self._way_of_named.endpoint("https://localhost/", timeout=timeout)
         self._new_fleet()
 
     @asynccontextmanager
@@ -359,7 +371,8 @@ class _Service:
         if endpoint is None:
             return None
         timeout = asked.timeout if "timeout" in asked.model_fields_set else self._settings.timeout
-        return _Wanted(asked.instance_id, endpoint, min(timeout, self._settings.max_timeout), instance)
+        way = self._way_of_named if instance is None else self._ways[asked.instance_id]
+        return _Wanted(asked.instance_id, endpoint, min(timeout, self._settings.max_timeout), way)
 
     async def collect(self, wanted: _Wanted, request: Request) -> Outcome:
         """The outcome of a collection, which equal requests at the same time share."""
@@ -378,7 +391,8 @@ class _Service:
 
     async def _scrape(self, wanted: _Wanted) -> Outcome:
         try:
-            async with self._collector(wanted.timeout, wanted.instance) as collector:
+            driver, endpoint = wanted.way
+            async with SGLangCollector(driver, partial(endpoint, timeout=wanted.timeout)) as collector:
                 snapshot = await collector.collect(instance_id=wanted.instance_id, endpoint=wanted.endpoint)
             outcome = snapshot.to_json(raw=self._settings.include_raw)
         except Exception as error:
@@ -388,14 +402,10 @@ class _Service:
         self._collections["success"] += 1
         return outcome
 
-    def _collector(self, timeout: float, instance: Instance | None) -> SGLangCollector:
-        if instance is None:
-            return SGLangCollector(
-                timeout=timeout, headers={HOP_HEADER: "1"}, limits=self._limits, driver=self._named
-            )
-        return SGLangCollector(
-            timeout=timeout, limits=self._limits, driver=self._registered, **_options(instance)
-        )
+    def _way(self, driver: _Driver, options: Mapping[str, Any]) -> _Way:
+        headers = tuple(options["headers"].items())  # a driver keeps endpoints by their options
+        given = {**options, "headers": headers, "limits": self._limits}
+        return _Way(driver, partial(driver.endpoint, **given))
 
     def _failure(self, instance_id: str, error: Exception) -> Failure:
         """Logs it, in one record, and finds the words for the caller."""

@@ -100,8 +100,7 @@ class SGLangCollector:
             snapshot = await collector.collect(instance_id="sglang-001", endpoint="http://host:30000/metrics")
 
     Any number of ``collect`` calls may run at once. Connections are kept between them for as long as the
-    collector is entered. The options are those of ``scrape``; ``driver`` is what the collectors of a router
-    share, and left out elsewhere.
+    collector is entered. The options are those of ``scrape``.
 
     Attributes:
         timeout: seconds that one scrape may take.
@@ -123,14 +122,10 @@ class SGLangCollector:
         verify: bool = True,
         limits: Limits | None = None,
         guard: _core.Guard | None = None,
-        driver: _Driver | None = None,
     ) -> None:
-        if driver is not None and guard is not None:
-            raise ValueError("guard= belongs to the driver: give one of guard= and driver=")
         self.timeout = timeout
-        self._shared = driver is not None
-        self._driver = driver or _Driver(guard=guard)
-        self._endpoint = partial(
+        self._driver = _Driver(guard=guard)
+        self._endpoint: Callable[..., _core.Endpoint] = partial(
             self._driver.endpoint,
             timeout=timeout,
             headers=tuple((headers or {}).items()),
@@ -143,7 +138,6 @@ class SGLangCollector:
         )
         self._endpoint("https://localhost/")  # what cannot be used is an error here, not at the first collect
         self._entered = False
-        self._under_way: set[_Ticket] = set()
 
     async def __aenter__(self) -> SGLangCollector:
         if self._entered:
@@ -158,10 +152,7 @@ class SGLangCollector:
         traceback: TracebackType | None,
     ) -> None:
         self._entered = False
-        for ticket in list(self._under_way):
-            ticket.cancel()
-        if not self._shared:
-            await self._driver.aclose()
+        await self._driver.aclose()
 
     async def collect(self, instance_id: str, endpoint: str, *, loads: bool = False) -> SGLangMetricsSnapshot:
         """Reads one server's metrics page.
@@ -198,17 +189,22 @@ class SGLangCollector:
         return await self._result(loads_url(endpoint), json=True)
 
     async def _result(self, endpoint: str, **options: Any) -> _core.Result:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[_core.Result] = loop.create_future()
-        ticket = self._driver.submit(self._endpoint(endpoint, **options), future, _Loop(loop))
-        self._under_way.add(ticket)
-        try:
-            return await future
-        except BaseException:  # the task was cancelled, or is being thrown away
-            ticket.cancel()
-            raise
-        finally:
-            self._under_way.discard(ticket)
+        return await self._driver.result(self._endpoint(endpoint, **options))
+
+
+class _SharingCollector(SGLangCollector):
+    """A collector over a driver that is others' too, whom leaving it does not concern.
+
+    What it has under way belongs to the tasks that wait for it.
+    """
+
+    def __init__(self, driver: _Driver, endpoint: Callable[..., _core.Endpoint]) -> None:
+        self._driver = driver
+        self._endpoint = endpoint
+        self._entered = False
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._entered = False
 
 
 def _snapshot(result: _core.Result, instance_id: str) -> SGLangMetricsSnapshot:
@@ -223,9 +219,10 @@ def _snapshot(result: _core.Result, instance_id: str) -> SGLangMetricsSnapshot:
             raise error
         finally:
             del error, result  # its traceback holds this frame
-    endpoint = result.endpoint
-    logger.debug("scraped %s: %d bytes in %.3f s", endpoint.label, result.wire_bytes, result.elapsed)
-    return snapshot_from_result(result, instance_id=instance_id, endpoint=endpoint.url)
+    if logger.isEnabledFor(logging.DEBUG):
+        label = result.endpoint.label
+        logger.debug("scraped %s: %d bytes in %.3f s", label, result.wire_bytes, result.elapsed)
+    return snapshot_from_result(result, instance_id=instance_id)
 
 
 def _reason(error: Exception) -> str | None:
@@ -271,15 +268,34 @@ class _Driver:
         self._guard = guard
         self._max_connections = max_connections
         self._engines: dict[int, _Engine] = {}  # by process
+        self._loop: _Loop | None = None  # that was delivered to last
         self.endpoint: Callable[..., _core.Endpoint] = lru_cache(_MAX_ENDPOINTS)(_prepare)
+
+    async def result(self, endpoint: _core.Endpoint) -> _core.Result:
+        """What a scrape of the endpoint came to; cancelling the task ends the transfer."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[_core.Result] = loop.create_future()
+        ticket = self.submit(endpoint, future, self._to(loop))
+        try:
+            return await future
+        except BaseException:  # the task was cancelled, or is being thrown away
+            ticket.cancel()
+            raise
+
+    def _to(self, loop: asyncio.AbstractEventLoop) -> _Loop:
+        """The same object for the same loop, so that its results are handed over together."""
+        known = self._loop
+        if known is None or known.loop is not loop:
+            known = self._loop = _Loop(loop)
+        return known
 
     def submit(self, endpoint: _core.Endpoint, whose: Any, deliver: _Deliver) -> _Ticket:
         """Starts a scrape whose outcome goes to ``deliver``, in one call with others that ended then."""
-        return self._engine().submit([(endpoint, whose)], deliver)[0]
+        return self._engine().submit(endpoint, whose, deliver)
 
     def submit_all(self, jobs: Sequence[tuple[_core.Endpoint, Any]], deliver: _Deliver) -> list[_Ticket]:
         """Starts a scrape of each endpoint, or of none where that raises; see ``submit``."""
-        return self._engine().submit(jobs, deliver)
+        return self._engine().submit_all(jobs, deliver)
 
     async def aclose(self) -> None:
         """Ends what is under way as ``"cancelled"`` and closes all connections; a later submit opens anew."""
@@ -346,7 +362,17 @@ class _Engine:
         self._thread.start()
         self._finalizer = weakref.finalize(owner, self.stop)
 
-    def submit(self, jobs: Sequence[tuple[_core.Endpoint, Any]], deliver: _Deliver) -> list[_Ticket]:
+    def submit(self, endpoint: _core.Endpoint, whose: Any, deliver: _Deliver) -> _Ticket:
+        with self._lock:
+            key = self._scraper.submit(endpoint, sglang.plan())
+            try:
+                self._waiting[key] = whose, deliver
+            except BaseException:
+                self.cancel(key)
+                raise
+        return _Ticket(self, key)
+
+    def submit_all(self, jobs: Sequence[tuple[_core.Endpoint, Any]], deliver: _Deliver) -> list[_Ticket]:
         endpoints = [endpoint for endpoint, _ in jobs]
         with self._lock:
             keys = self._scraper.submit_all(endpoints, sglang.plan())

@@ -162,6 +162,11 @@ class _Source:
     def __deepcopy__(self, memo: dict[int, Any]) -> _Source:
         return self
 
+    @property
+    def is_of_one_page(self) -> bool:
+        """Is it no fold over the pages of several nodes?"""
+        return type(self.fold) is _core.Fold
+
     def make(self, name: str, timestamp: datetime) -> dict[str, Any]:
         """One of the fields that are made late, with others that come of the same reading."""
         if name in _OF_PLAN:
@@ -195,23 +200,25 @@ class _Source:
             return {}
         return {name: sglang.model_plan(name).fold(page) for name in names}
 
-    def json(self, snapshot: SGLangMetricsSnapshot, *, raw: bool) -> bytes:
+    def json(
+        self,
+        *,
+        timestamp: datetime,
+        instance_id: str,
+        endpoint: str,
+        loads_timestamp: datetime | None = None,
+        raw: bool,
+    ) -> bytes:
         """A snapshot of which nothing has been made. The one model is written once."""
         reading = Reading(self.fold)
         names = reading.labels("model_name")
-        head = to_json(
-            {
-                "timestamp": snapshot.timestamp,
-                "instance_id": snapshot.instance_id,
-                "endpoint": snapshot.endpoint,
-            }
-        )
+        head = to_json({"timestamp": timestamp, "instance_id": instance_id, "endpoint": endpoint})
         page = to_json(
             {
                 "notes": sglang_fields.notes(reading),
                 "model_names": names,
                 "engine_type": _engine_type(reading),
-                "loads_timestamp": snapshot.loads_timestamp,
+                "loads_timestamp": loads_timestamp,
             }
         )
         plan = plan_json(self.fold)
@@ -220,7 +227,7 @@ class _Source:
             to_json(name) + b":" + (native if fold is self.fold else native_json(fold))
             for name, fold in self.folds(names).items()
         )
-        samples = to_json(self._samples(snapshot.timestamp), inf_nan_mode="null") if raw else b"[]"
+        samples = to_json(self._samples(timestamp), inf_nan_mode="null") if raw else b"[]"
         parts = (head[:-1], plan[1:-1], page[1:-1], native[1:-1], models, samples)
         return b'%b,%b,%b,%b,"models":{%b},"raw_metrics":%b}' % parts
 
@@ -422,9 +429,10 @@ class SGLangMetricsSnapshot(Model):
         Args:
             raw: with the samples of its page; else ``raw_metrics`` is empty.
         """
+        source: _Source | None = _private(self).get("_source")
         untouched = type(self) is SGLangMetricsSnapshot and self.__dict__.keys().isdisjoint(_MADE_LATE)
-        if untouched and self._source is not None:
-            return self._source.json(self, raw=raw)
+        if untouched and source is not None and source.is_of_one_page:
+            return source.json(**self.__dict__, raw=raw)
         dumped = self if raw else self.model_copy(update={"raw_metrics": []})
         return dumped.model_dump_json().encode()
 
@@ -513,7 +521,7 @@ def _source_of(snapshot: SGLangMetricsSnapshot) -> _Source:
     return snapshot._source
 
 
-def snapshot_from_result(result: _core.Result, *, instance_id: str, endpoint: str) -> SGLangMetricsSnapshot:
+def snapshot_from_result(result: _core.Result, *, instance_id: str) -> SGLangMetricsSnapshot:
     """The snapshot of a good scrape that was folded by the catalogue's plan."""
     fold = result.fold
     assert fold is not None
@@ -523,7 +531,7 @@ def snapshot_from_result(result: _core.Result, *, instance_id: str, endpoint: st
         fold,
         lambda: result.page,
         instance_id=instance_id,
-        endpoint=endpoint,
+        endpoint=result.endpoint.url,
         timestamp=datetime.fromtimestamp(result.started, timezone.utc),
         at=since_boot(result.started, result.elapsed),
     )

@@ -12,7 +12,7 @@ from contextlib import suppress
 from types import SimpleNamespace
 
 from sglang_collect import _core, errors
-from sglang_collect._core import Endpoint, Extract, Guard, Histogram, Plan, Scraper, Steady, parse
+from sglang_collect._core import Endpoint, Extract, Guard, Histogram, Layout, Plan, Scraper, Steady, parse
 
 PAGE = b"""\
 # HELP a says "a\\nb"
@@ -116,11 +116,15 @@ def fold() -> None:
                 _core.build(nothing, {}, {})  # type: ignore[type-var]
             with suppress(AttributeError, TypeError):
                 _core.build_groups((("group", nothing, {}, fields),), found)  # type: ignore[arg-type]
-        layout = (("a", "a", True), ("h", "h", False), ("f", "f", False), ("m", None, True), ("o", ()))
-        repr(_core.write(layout, found, {"m": {"k": 1.5}, "o": {}}, (("p50", 0.5),)))
-        for made in ({}, {"m": 5}, {"m": {"k": 5}}, {"m": None}):
+        fields = (("a", "a", True), ("h", "h", False), ("f", "f", False), ("m", None, True), ("o", ()))
+        layout = Layout((*fields, ("c", "by", True, True)), PLAN, (("p50", 0.5),))
+        repr((layout, layout.write(found, (1.5,)), found.labels("by")))
+        for made in ((), (5,), [1.5]):
+            with suppress(ValueError, TypeError):
+                layout.write(found, made)  # type: ignore[arg-type]
+        for wrong in ((("x", "none", True),), (("o", fields), 5), []):
             with suppress(KeyError, TypeError):
-                _core.write(layout, found, made, (("p50", 0.5),))
+                Layout(wrong, PLAN, (("p50", 0.5),))  # type: ignore[arg-type]
         with suppress(KeyError):
             found.reason("none")
     found["by"]["itself"] = found

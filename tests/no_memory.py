@@ -23,7 +23,18 @@ from leaks import blocks, heap, references
 from servers import serving_elsewhere, unused_port
 
 from sglang_collect import _core
-from sglang_collect._core import Endpoint, Extract, Guard, Histogram, Plan, Result, Scraper, Steady, parse
+from sglang_collect._core import (
+    Endpoint,
+    Extract,
+    Guard,
+    Histogram,
+    Layout,
+    Plan,
+    Result,
+    Scraper,
+    Steady,
+    parse,
+)
 
 SERVERS = ExitStack()
 GOOD, BAD = (Endpoint(url) for url in SERVERS.enter_context(serving_elsewhere(PAGE, "a x\n")))
@@ -31,7 +42,10 @@ NOBODY = Endpoint(f"http://127.0.0.1:{unused_port()}/")
 KEPT = Scraper()
 FEW = SimpleNamespace(**{**_core.LIMITS, "samples": 1})
 FIELDS = (*((name, name, True) for name in PLAN.names), ("none", None, False))
-WRITTEN = (("a", "a", True), ("h", "h", False), ("f", "f", False), ("m", None, True), ("o", ()))
+WRITTEN = (
+    *(("a", "a", True), ("h", "h", False), ("f", "f", False), ("m", None, True), ("o", ())),
+    *((f"a{n}", "a", True) for n in range(20)),
+)
 BOUNDS, COUNTS = [1.0, float("inf")], [1.0, 2.0]
 
 Call = tuple[Callable[..., Any], Callable[[], tuple[Any, ...]]]
@@ -143,8 +157,12 @@ MORE: list[Call] = [
     (_core.build, lambda: (Kept, {"a": 1})),
     (_core.build_groups, lambda: ((("g", Kept, {"a": 1, "b": 2}, FIELDS),), PLAN.fold(PAGE))),
     (_core.build_groups, lambda: ((("g", Kept, {}, (("a", "none", True),)),), PLAN.fold(PAGE))),
-    (_core.write, lambda: (WRITTEN, PLAN.fold(PAGE), {"m": {"k": 1.5}, "o": {}}, (("p50", 0.5),))),
-    (_core.write, lambda: (WRITTEN, PLAN.fold(PAGE), {}, (("p50", 0.5),))),
+    (Layout, lambda: (WRITTEN, PLAN, (("p50", 0.5), ("p99", 0.99)))),
+    (Layout, lambda: ((("x", "none", True),), PLAN)),
+    (methodcaller("write", PLAN.fold(PAGE), (1.5,)), lambda: (Layout(WRITTEN, PLAN, (("p50", 0.5),)),)),
+    (methodcaller("write", PLAN.fold(PAGE), ()), lambda: (Layout(WRITTEN, PLAN),)),
+    (methodcaller("labels", PLAN.names[0]), lambda: (PLAN.fold(PAGE),)),
+    (methodcaller("labels", "by"), lambda: (PLAN.fold(PAGE),)),
     (methodcaller("attend"), lambda: (woken(),)),
     (add, lambda: (Histogram(BOUNDS, COUNTS), Histogram(BOUNDS, COUNTS))),
     (sub, lambda: (Histogram(BOUNDS, COUNTS), Histogram(BOUNDS, COUNTS))),

@@ -53,6 +53,14 @@ def test_groups_on_several_nodes_add_up() -> None:
         assert snapshot.endpoint == result.target.endpoints[0]
 
 
+def test_several_nodes_are_written_as_they_are_dumped() -> None:
+    pages = [answer(node(range(4 * n, 4 * n + 4))) for n in range(2)]
+    with scraped_nodes(*pages) as result:
+        assert result.snapshot is not None
+        text = result.snapshot.to_json()
+        assert text == result.snapshot.model_dump_json().encode()
+
+
 def test_a_group_that_is_spread_over_nodes_is_counted_once() -> None:
     with scraped_nodes(answer(node(range(4))), answer(node(range(4, 8)))) as result:
         assert result.snapshot is not None

@@ -29,6 +29,14 @@ async def running(collector: sc.SGLangCollector, url: str) -> int:
     return snapshot.system_metrics.num_requests_running
 
 
+async def running_at(driver: _Driver, url: str, timeout: float = 10) -> int:
+    result = await driver.result(driver.endpoint(url, headers=(), timeout=timeout))
+    if result.error is not None:
+        raise result.error
+    assert result.fold is not None
+    return int(result.fold["system_metrics.num_requests_running"])
+
+
 OTHERS: set[threading.Thread] = set()
 """Threads of drivers that other tests' applications have not let go of."""
 
@@ -147,24 +155,6 @@ async def test_leaving_a_collector_ends_what_is_under_way_as_cancelled(silent: S
         assert caught.value.reason == "cancelled"
 
 
-async def test_leaving_one_collector_leaves_the_others_of_its_driver_alone(
-    server: Server, silent: Server
-) -> None:
-    driver = _Driver()
-    async with sc.SGLangCollector(driver=driver) as other:
-        async with sc.SGLangCollector(driver=driver) as collector:
-            mine = asyncio.create_task(running(collector, silent.url))
-            theirs = asyncio.create_task(running(other, silent.url))
-            await asyncio.to_thread(eventually, lambda: len(silent.requests) == 2)
-        with pytest.raises(sc.ScrapeError, match="cancelled"):
-            await mine
-        assert not theirs.done()
-        assert await running(other, f"{server.url}/3") == 3
-    with pytest.raises(sc.ScrapeError, match="cancelled"):
-        await theirs
-    await driver.aclose()
-
-
 async def test_a_driver_that_is_dropped_without_closing_ends_its_thread(server: Server) -> None:
     collector = await sc.SGLangCollector().__aenter__()
     await running(collector, f"{server.url}/1")
@@ -176,18 +166,11 @@ async def test_a_driver_that_is_dropped_without_closing_ends_its_thread(server: 
 
 
 async def test_a_closed_driver_opens_anew(server: Server) -> None:
-    driver = _Driver()
-    async with sc.SGLangCollector(driver=driver) as collector:
+    async with sc.SGLangCollector() as collector:
         assert await running(collector, f"{server.url}/1") == 1
-        await driver.aclose()
-        await driver.aclose()
+        await collector._driver.aclose()
+        await collector._driver.aclose()
         assert await running(collector, f"{server.url}/2") == 2
-    await driver.aclose()
-
-
-def test_a_guard_belongs_to_the_driver() -> None:
-    with pytest.raises(ValueError, match="guard"):
-        sc.SGLangCollector(guard=sc.Guard(), driver=_Driver())
 
 
 # ------------------------------------------------------------------ reuse
@@ -200,11 +183,10 @@ async def test_collects_reuse_the_connection(server: Server) -> None:
     assert server.opened == 1
 
 
-async def test_collectors_of_one_driver_reuse_each_others_connections(server: Server) -> None:
+async def test_scrapes_of_one_driver_reuse_each_others_connections(server: Server) -> None:
     driver = _Driver()
     for n in range(5):
-        async with sc.SGLangCollector(timeout=n + 1, driver=driver) as collector:
-            assert await running(collector, f"{server.url}/{n}") == n
+        assert await running_at(driver, f"{server.url}/{n}", timeout=n + 1) == n
     await driver.aclose()
     assert server.opened == 1
 
@@ -239,18 +221,14 @@ async def test_a_timeout_counts_from_the_call(silent: Server) -> None:
 
 async def test_a_failure_leaves_its_neighbours_alone(server: Server, silent: Server) -> None:
     driver = _Driver()
-    async with (
-        sc.SGLangCollector(driver=driver, timeout=1.0) as hasty,
-        sc.SGLangCollector(driver=driver, timeout=60) as collector,
-    ):
-        outcomes = await asyncio.gather(
-            running(hasty, silent.url),
-            running(collector, f"{server.url}/not-a-number"),
-            running(collector, f"{server.url}/5"),
-            return_exceptions=True,
-        )
-        assert [type(outcome) for outcome in outcomes] == [sc.ScrapeTimeout, sc.ExpositionError, int]
-        assert await running(collector, f"{server.url}/6") == 6
+    outcomes = await asyncio.gather(
+        running_at(driver, silent.url, timeout=1.0),
+        running_at(driver, f"{server.url}/not-a-number", timeout=60),
+        running_at(driver, f"{server.url}/5", timeout=60),
+        return_exceptions=True,
+    )
+    assert [type(outcome) for outcome in outcomes] == [sc.ScrapeTimeout, sc.ExpositionError, int]
+    assert await running_at(driver, f"{server.url}/6", timeout=60) == 6
     await driver.aclose()
 
 
@@ -412,8 +390,8 @@ def test_a_run_that_ends_with_collects_under_way_is_quiet(silent: Server) -> Non
 
 
 def test_a_loop_closed_with_a_collect_under_way_does_no_harm(server: Server, held: Held) -> None:
-    driver = _Driver()
-    collector = sc.SGLangCollector(driver=driver, timeout=60)
+    collector = sc.SGLangCollector(timeout=60)
+    driver = collector._driver
     loop = asyncio.new_event_loop()
     loop.run_until_complete(collector.__aenter__())
     ticket = None
@@ -443,10 +421,9 @@ def test_loops_in_several_threads_share_a_driver(server: Server) -> None:
     numbers: dict[int, list[int]] = {}
 
     async def work(first: int) -> None:
-        async with sc.SGLangCollector(driver=driver) as collector:
-            numbers[first] = await asyncio.gather(
-                *(running(collector, f"{server.url}/{n}") for n in range(first, first + 50))
-            )
+        numbers[first] = await asyncio.gather(
+            *(running_at(driver, f"{server.url}/{n}") for n in range(first, first + 50))
+        )
 
     workers = [threading.Thread(target=asyncio.run, args=(work(first),)) for first in (0, 100, 200, 300)]
     for worker in workers:
@@ -501,10 +478,9 @@ def test_a_forked_child_scrapes_over_connections_of_its_own(server: Server) -> N
         driver = _Driver()
 
         async def ask(numbers):
-            async with sc.SGLangCollector(driver=driver) as collector:
-                for n in numbers:
-                    snapshot = await collector.collect("x", f"{url}/{n}")
-                    assert snapshot.system_metrics.num_requests_running == n, n
+            for n in numbers:
+                result = await driver.result(driver.endpoint(f"{url}/{n}", headers=()))
+                assert result.fold["system_metrics.num_requests_running"] == n, n
 
         asyncio.run(ask(range(3)))
         child = os.fork()
@@ -556,8 +532,7 @@ EXITS = {
     "an idle driver of a module": """
         driver = _Driver()
         async def main():
-            async with sc.SGLangCollector(driver=driver) as collector:
-                await collector.collect("x", page)
+            await driver.result(driver.endpoint(page, headers=()))
         asyncio.run(main())
     """,
     "a loop in a daemon thread": """
@@ -570,9 +545,8 @@ EXITS = {
     "collects submitted and forgotten": """
         driver = _Driver()
         async def main():
-            collector = await sc.SGLangCollector(driver=driver).__aenter__()
             for _ in range(8):
-                driver.submit(collector._endpoint(silent), None, print)
+                driver.submit(driver.endpoint(silent, headers=()), None, print)
         asyncio.run(main())
         time.sleep(0.1)
     """,

@@ -115,7 +115,17 @@ def test_a_fold_tells_how_a_slot_came_about() -> None:
     assert found.reason("none") is None
     assert found.reason("run") is None
     assert found.flaws == ("t", "bad", "nan")
+    assert found.labels("run") == found.labels("none") == ()
     assert fold(run=Extract(["run"])).flaws == ()
+
+
+def test_the_keys_of_a_map_are_told_sorted() -> None:
+    plan = Plan([""], {"by": Extract(["a"], by="l"), "label": Extract((), kind="label", by="l")})
+    found = plan.fold('a{l="b"} 1\na 2\na{l="é"} 3\na{l="a"} 4\nc{l="d"} 5\n')
+    assert found.labels("by") == ("a", "b", "é")
+    assert found.labels("label") == ("a", "b", "d", "é")
+    with pytest.raises(KeyError):
+        found.labels("none")
 
 
 def test_values_are_picked_as_the_numbers_that_a_model_has() -> None:

@@ -17,7 +17,7 @@ import pytest
 from truth import page_format, recorded_pages
 
 from sglang_collect import _core
-from sglang_collect._core import Extract, Plan
+from sglang_collect._core import Extract, Layout, Plan
 from sglang_collect.catalog import Reading, formula, own_slot, sglang, sglang_fields
 from sglang_collect.catalog.formula import Formula
 
@@ -326,34 +326,42 @@ def test_python_knows_every_step_of_the_core() -> None:
 
 # ------------------------------------------------------------------ as JSON
 
-FIELDS_OF = (("n", "a", True), ("x", "a", False), ("h", "h", False), ("in", (("made", None, True),)))
 PARTS = Plan(
     [""],
     {"a": Extract(["a"]), "h": Extract(["h"], kind="histogram"), "by": Extract(["a"], by="l")},
     {"f": (("number", "a"), ("constant", 2.0), ("ratio",))},
 )
+FIELDS_OF = (("n", "a", True), ("x", "a", False), ("h", "h", False), ("in", (("made", None, True),)))
 HISTOGRAM = '# TYPE h histogram\nh_bucket{le="1"} 1\nh_bucket{le="+Inf"} 4\nh_sum 10\nh_count 4\n'
 
 
-def written(fields: Any, page: str, made: Any = None, quantiles: Any = (("p50", 0.5),)) -> Any:
-    return json.loads(_core.write(fields, PARTS.fold(page), {} if made is None else made, quantiles))
+def written(fields: Any, page: str, *made: Any, quantiles: Any = (("p50", 0.5), ("p75", 0.75))) -> Any:
+    return json.loads(Layout(fields, PARTS, quantiles).write(PARTS.fold(page), made))
 
 
 def test_values_are_written_as_a_model_has_them() -> None:
-    assert written(FIELDS_OF, "a 2.5\n" + HISTOGRAM, {"in": {"made": {"a": 1.5, "b": math.inf}}}) == {
+    assert written(FIELDS_OF, "a 2.5\n" + HISTOGRAM, 1.5) == {
         "n": 2,
         "x": 2.5,
-        "h": {"count": 4, "sum": 10.0, "mean": 2.5, "p50": 1.0, "resolution": {"p50": [1.0, None]}},
-        "in": {"made": {"a": 2}},
+        "h": {
+            "count": 4,
+            "sum": 10.0,
+            "mean": 2.5,
+            "p50": 1.0,
+            "p75": 1.0,
+            "resolution": {"p50": [1.0, None], "p75": [1.0, None]},
+        },
+        "in": {"made": 2},
     }
-    assert written((*FIELDS_OF, ("f", "f", False)), "a 1e300\n", {"in": {"made": None}}) == {
+    assert written((*FIELDS_OF, ("f", "f", False)), "a 1e300\n", None) == {
         "n": None,
         "x": 1e300,
         "h": None,
         "in": {"made": None},
         "f": 5e299,
     }
-    assert written((("x", "a", False), ("y", None, False)), "a +Inf\n", {"y": 0.1}) == {"x": None, "y": 0.1}
+    assert written((("x", "a", False), ("y", None, False)), "a +Inf\n", 0.1) == {"x": None, "y": 0.1}
+    assert written((("y", None, True), ("x", None, True)), "", 1.0, math.nan) == {"y": 1, "x": None}
     assert written((), "") == {}
     assert written((("o", ()),), "") == {"o": {}}
     parts = (("by", "by", True),)
@@ -361,43 +369,89 @@ def test_values_are_written_as_a_model_has_them() -> None:
     assert written(parts, "a 3\n") == written(parts, "b 3\n") == {"by": None}
     assert written(parts, 'a{l="z"} +Inf\n') == {"by": {}}
     empty = '# TYPE h histogram\nh_bucket{le="+Inf"} 0\nh_count 0\n'
-    assert written((("h", "h", False),), empty) == {
+    assert written((("h", "h", False),), empty, quantiles=(("p50", 0.5),)) == {
         "h": {"count": 0, "sum": None, "mean": None, "p50": None, "resolution": {}}
     }
     huge = '# TYPE h histogram\nh_bucket{le="+Inf"} 1e30\nh_count 1e30\n'
     assert written((("h", "h", False),), huge) == {"h": None}
+    assert written((("h", "h", False),), HISTOGRAM, quantiles=()) == {
+        "h": {"count": 4, "sum": 10.0, "mean": 2.5, "resolution": {}}
+    }
+
+
+def test_a_map_by_statuses_is_written_by_their_classes() -> None:
+    classes = (("by", "by", True, True),)
+    page = 'a{l="500"} 1\na{l="200"} 2\na{l="503"} 3.2\na{l="20"} 5\na{l="2x0"} 6\na 7\na{l="٥٠٠"} 1\n'
+    assert list(written(classes, page)["by"].items()) == [("5xx", 4), ("2xx", 2), ("other", 19)]
+    assert written(classes, 'a{l="404"} 1e300\na{l="x"} 1\n') == {"by": {"other": 1}}
+    assert written(classes, 'a{l="404"} 1\n') == {"by": {"4xx": 1}}
+    assert written(classes, 'a{l="404"} 1\na{l="200"} NaN\n') == {"by": None}
+    assert written(classes, "b 1\n") == {"by": None}
+    assert written((("n", "a", True, True),), "a 1\n") == {"n": None}
+
+
+def test_a_layout_writes_folds_of_other_plans_by_the_names_they_share() -> None:
+    layout = Layout((("x", "b", False), ("y", "a", False)), Plan([""], {n: Extract([n]) for n in "ab"}))
+    fold = Plan([""], {n: Extract([n]) for n in "cba"}).fold("a 1\nb 2\nc 3\n")
+    assert json.loads(layout.write(fold)) == {"x": 2.0, "y": 1.0}
+    with pytest.raises(KeyError):
+        layout.write(PARTS.fold("a 1\n"))
 
 
 def test_names_are_written_whatever_they_are() -> None:
     name = '\x00\x1f"\\/\n\t\r\b\f\x7fé\U0001f600' * 50
-    assert written(((name, "a", False),), "a 1\n") == {name: 1.0}
-    assert written((("m", None, True),), "", {"m": {name: 1.0}}) == {"m": {name: 1}}
+    quantiles = ((name, 0.5),)
+    found = written(((name, "a", False), ("h", "h", True)), "a 1\n" + HISTOGRAM, quantiles=quantiles)
+    assert (found[name], found["h"][name]) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize(
-    ("fields", "made", "quantiles", "error"),
+    ("fields", "quantiles", "error"),
     [
-        ([], {}, (), TypeError),
-        (("x",), {}, (), TypeError),
-        ((("x",),), {}, (), TypeError),
-        (((5, "a", True),), {}, (), TypeError),
-        ((("\ud800", "a", True),), {}, (), ValueError),
-        ((("x", "none", True),), {}, (), KeyError),
-        ((("x", None, True),), {}, (), KeyError),
-        ((("x", None, True),), [], (), KeyError),
-        ((("x", None, True),), {"x": "text"}, (), TypeError),
-        ((("x", None, True),), {"x": {"y": "text"}}, (), TypeError),
-        ((("x", (("y", None, True),)),), {}, (), KeyError),
-        ((("x", []),), {"x": {}}, (), TypeError),
-        ((("h", "h", True),), {}, ("p50",), TypeError),
-        ((("h", "h", True),), {}, (("p50", "x"),), TypeError),
-        ((), {}, [], TypeError),
+        ([], (), TypeError),
+        (("x",), (), TypeError),
+        ((("x",),), (), TypeError),
+        ((("x", "a", True, True, True),), (), TypeError),
+        (((5, "a", True),), (), TypeError),
+        ((("\ud800", "a", True),), (), ValueError),
+        ((("x", "none", True),), (), KeyError),
+        ((("x", (("y", "none", True),)),), (), KeyError),
+        ((("x", []),), (), TypeError),
+        ((), ("p50",), TypeError),
+        ((), (("p50", "x"),), TypeError),
+        ((), ((5, 0.5),), TypeError),
+        ((), [], TypeError),
     ],
 )
-def test_what_cannot_be_written_is_an_error(
-    fields: Any, made: Any, quantiles: Any, error: type[Exception]
-) -> None:
+def test_what_cannot_be_laid_out_is_an_error(fields: Any, quantiles: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
-        written(fields, 'a{l="1"} 1\n' + HISTOGRAM, made, quantiles)
+        Layout(fields, PARTS, quantiles)
     with pytest.raises(TypeError):
-        _core.write(fields, {}, made, quantiles)  # type: ignore[arg-type]
+        Layout((), {}, ())  # type: ignore[arg-type]
+
+
+def test_fields_may_be_nested_as_deep_as_python_permits() -> None:
+    fields: Any = ()
+    for _ in range(100_000):
+        fields = (("x", fields),)
+    with pytest.raises(RecursionError):
+        Layout(fields, PARTS)
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ((), TypeError),
+        (({},), TypeError),
+        (("fold", []), TypeError),
+        (("fold", (), ()), TypeError),
+        (("fold",), ValueError),
+        (("fold", (1.0, 2.0)), ValueError),
+        (("fold", ("text",)), TypeError),
+        (("fold", (1,)), TypeError),
+    ],
+)
+def test_what_cannot_be_written_is_an_error(given: tuple[Any, ...], error: type[Exception]) -> None:
+    layout = Layout((("x", None, True),), PARTS)
+    with pytest.raises(error):
+        layout.write(*(PARTS.fold("a 1\n") if what == "fold" else what for what in given))

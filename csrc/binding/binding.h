@@ -36,6 +36,7 @@
     X(extract, core_extract_spec)     \
     X(plan, core_plan_spec)           \
     X(fold, core_fold_spec)           \
+    X(layout, core_layout_spec)       \
     X(steady, core_steady_spec)       \
     X(guard, core_guard_spec)         \
     X(endpoint, core_endpoint_spec)   \
@@ -208,9 +209,6 @@ int core_model_init(core_state *state);
 PyObject *core_build(PyObject *module, PyObject *const *args, Py_ssize_t n_args);
 PyObject *core_build_groups(PyObject *module, PyObject *const *args, Py_ssize_t n_args);
 
-/* write.c */
-PyObject *core_write(PyObject *module, PyObject *const *args, Py_ssize_t n_args);
-
 /* Lower bound of a bucket; -Inf for one without. */
 double core_bucket_start(const sgc_hist *hist, size_t bucket);
 
@@ -242,6 +240,8 @@ void core_extract_clear(core_extract *extract);
 
 /* A slot of a Fold, or a formula as a slot; KeyError. */
 int core_fold_look(PyObject *fold, PyObject *name, sgc_slot *slot);
+/* Likewise the one of that number in a plan, which need not be the fold's. */
+int core_fold_look_at(PyObject *fold, const PlanObject *plan, Py_ssize_t number, sgc_slot *slot);
 
 /* Consumes the fold. */
 PyObject *core_fold_new(PlanObject *plan, sgc_fold *fold);

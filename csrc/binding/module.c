@@ -118,15 +118,6 @@ PyDoc_STRVAR(pick_doc,
              "    None stands for a dict without keys. Other values stay. Where the slot is None, so\n"
              "    is the value.");
 
-PyDoc_STRVAR(write_doc,
-             "write($module, fields, fold, made, quantiles, /)\n--\n\n"
-             "A JSON object (bytes) of many values of a fold, as the numbers that a model has.\n\n"
-             "fields: tuple of (name, slot, whole) as for pick(), and of (name, fields) for an object\n"
-             "    inside.\n"
-             "made: dict of the values of fields without a slot: None, a float or a dict of floats;\n"
-             "    and of such a dict for each object inside.\n"
-             "quantiles: tuple of (name, q), which a histogram is told by as by summary().");
-
 PyDoc_STRVAR(build_doc, "build($module, model, defaults, values, extra=None, private=None, /)\n--\n\n"
                         "An object of a pydantic model, of values that are what its fields want.\n\n"
                         "model: its class.\n"
@@ -145,7 +136,6 @@ PyDoc_STRVAR(build_groups_doc,
 static PyMethodDef module_methods[] = {
     {"build", (PyCFunction)(void (*)(void))core_build, METH_FASTCALL, build_doc},
     {"build_groups", (PyCFunction)(void (*)(void))core_build_groups, METH_FASTCALL, build_groups_doc},
-    {"write", (PyCFunction)(void (*)(void))core_write, METH_FASTCALL, write_doc},
     {"pick", (PyCFunction)(void (*)(void))core_pick, METH_FASTCALL, pick_doc},
     {"process", process, METH_NOARGS, process_doc},
     {"parse", (PyCFunction)(void (*)(void))core_parse, METH_VARARGS | METH_KEYWORDS, parse_doc},

@@ -10,6 +10,7 @@
  *         n_samples: int
  *         def n_series(name, /) -> int
  *         def reason(name, /) -> str | None
+ *         def labels(name, /) -> tuple[str, ...]
  *         def bounds_differ(name, /) -> bool
  *         flaws: tuple[str, ...]
  *
@@ -364,19 +365,31 @@ static PyObject *slot_value(core_state *state, const sgc_slot *slot)
     }
 }
 
+static void look(const FoldObject *self, size_t index, sgc_slot *slot)
+{
+    size_t n_slots = sgc_fold_n_slots(self->fold);
+    if (index < n_slots) {
+        *slot = *sgc_fold_slot(self->fold, index);
+        return;
+    }
+    sgc_number number = sgc_formula_value(self->plan->formulas[index - n_slots], self->fold);
+    *slot = (sgc_slot){.kind = number.there ? SGC_SLOT_VALUE : SGC_SLOT_ABSENT, .value = number.value};
+}
+
 int core_fold_look(PyObject *object, PyObject *name, sgc_slot *slot)
 {
-    FoldObject *self = (FoldObject *)object;
-    size_t n_slots = sgc_fold_n_slots(self->fold);
     Py_ssize_t index = fold_index(object, name);
     if (index < 0)
         return -1;
-    if ((size_t)index < n_slots) {
-        *slot = *sgc_fold_slot(self->fold, (size_t)index);
-        return 0;
-    }
-    sgc_number number = sgc_formula_value(self->plan->formulas[(size_t)index - n_slots], self->fold);
-    *slot = (sgc_slot){.kind = number.there ? SGC_SLOT_VALUE : SGC_SLOT_ABSENT, .value = number.value};
+    look((FoldObject *)object, (size_t)index, slot);
+    return 0;
+}
+
+int core_fold_look_at(PyObject *object, const PlanObject *plan, Py_ssize_t number, sgc_slot *slot)
+{
+    if (((FoldObject *)object)->plan != plan)
+        return core_fold_look(object, PyTuple_GET_ITEM(plan->names, number), slot);
+    look((FoldObject *)object, (size_t)number, slot);
     return 0;
 }
 
@@ -447,6 +460,25 @@ static PyObject *fold_reason(PyObject *object, PyObject *name)
     return slot->reason ? core_text_z(slot->reason) : Py_NewRef(Py_None);
 }
 
+/* The keys of a map, sorted. */
+static PyObject *fold_labels(PyObject *object, PyObject *name)
+{
+    const sgc_slot *slot = fold_slot(object, name);
+    PyObject *list = slot ? PyList_New(0) : NULL, *tuple;
+
+    for (size_t i = 0; list && i < slot->n_entries; i++) {
+        PyObject *key = slot->entries[i].key.len ? core_text(slot->entries[i].key) : Py_NewRef(Py_None);
+        if (!key || (key != Py_None && PyList_Append(list, key) < 0))
+            Py_CLEAR(list);
+        Py_XDECREF(key);
+    }
+    if (list && PyList_Sort(list) < 0)
+        Py_CLEAR(list);
+    tuple = list ? PyList_AsTuple(list) : NULL;
+    Py_XDECREF(list);
+    return tuple;
+}
+
 static PyObject *fold_bounds_differ(PyObject *object, PyObject *name)
 {
     const sgc_slot *slot = fold_slot(object, name);
@@ -484,6 +516,9 @@ static PyMethodDef fold_methods[] = {
     {"reason", fold_reason, METH_O,
      PyDoc_STR("reason($self, name, /)\n--\n\nstr | None: why it, or an entry of it, is absent though series "
                "were there.")},
+    {"labels", fold_labels, METH_O,
+     PyDoc_STR("labels($self, name, /)\n--\n\n"
+               "tuple[str, ...]: the keys of a dict but '', sorted; empty where there is none.")},
     {"bounds_differ", fold_bounds_differ, METH_O,
      PyDoc_STR("bounds_differ($self, name, /)\n--\n\nbool: histograms of different bounds were merged.")},
     {CORE_NO_PICKLE},

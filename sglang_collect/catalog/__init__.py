@@ -269,7 +269,7 @@ class Reading:
         """The values a label has on the page, sorted."""
         known = self._labels.get(label)
         if known is None:
-            known = self._labels[label] = tuple(sorted(filter(None, self.fold[label_slot(label)] or ())))
+            known = self._labels[label] = self.fold.labels(label_slot(label))
         return known
 
 

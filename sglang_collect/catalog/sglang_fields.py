@@ -6,7 +6,7 @@ metrics and the rules are in ``sglang`` and ``sglang_rules``.
 
 from __future__ import annotations
 
-from . import Field, Reading, View, histogram_of, histogram_slot
+from . import Field, Reading, View, by_slot, histogram_of, histogram_slot
 from .formula import (
     NOTHING,
     choose,
@@ -29,6 +29,7 @@ from .formula import (
 from .sglang_rules import ANY_RANK, EVERY_SERIES, FAILED, UNRANKED
 
 __all__ = [
+    "BY_CLASS",
     "FIELDS",
     "FLAGS",
     "LABELS",
@@ -153,7 +154,8 @@ def _responses_by_class(reading: Reading) -> dict[str, float] | None:
     if not reading.is_whole("http_responses_total", "status_code"):
         return None
     for status, responses in reading.by("http_responses_total", "status_code").items():
-        key = f"{status[0]}xx" if len(status) == 3 and status.isdecimal() else "other"
+        is_status = len(status) == 3 and status.isascii() and status.isdecimal()
+        key = f"{status[0]}xx" if is_status else "other"
         classes[key] = classes.get(key, 0.0) + responses
     return classes or None
 
@@ -348,6 +350,9 @@ FIELDS = (
 )
 # fmt: on
 
+
+BY_CLASS = {"requests.http_responses": by_slot("http_responses_total", "status_code")}
+"""Fields that are a map by HTTP statuses, told by their classes: what a ``Layout`` writes without Python."""
 
 RANK_COLUMNS = {
     "running": "num_running_reqs",
