@@ -96,6 +96,20 @@ TWINS = {
         "uint64_t changed = next || !next ? s->changed : SGC__CHANGED_ALL;",
         "plan",
     ),
+    "followers": Twin(
+        "a family follows series that have given way to those of a better name",
+        "fold.c",
+        "    if (g->series.n)\n        lead_drop(f, &g->series);\n",
+        "    if (!g->series.size)\n        lead_drop(f, &g->series);\n",
+        "plan",
+    ),
+    "own-way": Twin(
+        "a family that has left the order of another follows it still",
+        "rows.c",
+        "    t->lead = NULL;\n    if (t->n == t->room",
+        "    if (t->n == t->room",
+        "plan",
+    ),
     "proxy": Twin(
         "the proxies of the environment are used",
         "http.c",

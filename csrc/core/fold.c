@@ -85,11 +85,45 @@ static bool value_feed(folder *f, gather *g, const rule *r, const sgc_extract *x
            sgc__measure_feed(f, g, g->last, lowest, s->value);
 }
 
+/* The sample's labels as the page has them; empty where two such texts may say the same. */
+static sgc_str labels_text(const sgc__sample *s)
+{
+    return (sgc_str){s->labels_text, s->layout ? (size_t)(s->value_text - s->labels_text) : 0};
+}
+
+/* Does the sample begin the row that the lead has next? It has then the same labels, so that
+ * all that they tell is the same too. */
+static bool begins_next_row(gather *g, const rule *r, const sgc__sample *s)
+{
+    table *t = &g->series;
+    sgc_str labels;
+
+    if (!t->n)
+        t->lead = r->lead;
+    if (!t->lead || t->n >= t->lead->n || t->index.n || s->layout != r->layout)
+        return false;
+    labels = ((const measure *)t->lead->list)[t->n].labels;
+    return labels.len && sgc__eq(labels, labels_text(s));
+}
+
+static bool next_row_take(folder *f, gather *g, double value)
+{
+    measure *m;
+
+    g->last = sgc__row_follow(&g->series);
+    if (g->last == SIZE_MAX)
+        return false;
+    g->last_at = f->n_samples;
+    m = (measure *)g->series.list + g->last;
+    m->line = 0;
+    return sgc__measure_feed(f, g, g->last, m->lowest, value);
+}
+
 /* The row or entry that the sample goes into; SIZE_MAX: no memory. */
-static size_t value_row(folder *f, gather *g, const rule *r, row_key *k, const sgc_extract *x,
-                        const sgc__sample *s)
+static size_t value_row(folder *f, gather *g, rule *r, row_key *k, const sgc_extract *x, const sgc__sample *s)
 {
     sgc_str by = sgc__rule_by(f, r, s), key;
+    measure *m;
     bool fresh;
     size_t row;
 
@@ -101,13 +135,14 @@ static size_t value_row(folder *f, gather *g, const rule *r, row_key *k, const s
     row = key.ptr ? sgc__row_of_key(k, &g->series, key, &fresh) : SIZE_MAX;
     if (row == SIZE_MAX || !fresh)
         return row;
-    by = sgc__arena_copy(&f->scratch, by);
-    ((measure *)g->series.list + row)->by = by;
-    return by.ptr ? row : SIZE_MAX;
+    m = (measure *)g->series.list + row;
+    m->by = sgc__arena_copy(&f->scratch, by);
+    m->labels = labels_text(s);
+    r->lead = &g->series;
+    return m->by.ptr ? row : SIZE_MAX;
 }
 
-static bool value_take(folder *f, gather *g, const rule *r, row_key *k, const sgc_extract *x,
-                       const sgc__sample *s)
+static bool value_take(folder *f, gather *g, rule *r, row_key *k, const sgc_extract *x, const sgc__sample *s)
 {
     g->last = value_row(f, g, r, k, x, s);
     if (g->last == SIZE_MAX)
@@ -255,23 +290,22 @@ static bool has_prefix(const sgc_plan *plan, sgc_str name)
 
 /* ------------------------------------------------------------ label extracts */
 
-/* Gives the entries that the last samples went into what has not been counted yet. */
-static void run_flush(folder *f)
+void sgc__label_turn(const folder *f, gather *g, size_t next)
 {
-    for (size_t i = 0; f->run && i < f->plan->n_label_extracts; i++) {
-        gather *g = &f->gathers[f->plan->label_extracts[i]];
-        if (g->last != SIZE_MAX) {
-            entry *e = (entry *)g->entries.list + g->last;
-            e->sum += (double)f->run;
-            e->n += f->run;
-        }
+    uint64_t run = f->n_prefixed - g->counted;
+
+    if (run && g->last != SIZE_MAX) {
+        entry *e = (entry *)g->entries.list + g->last;
+        e->sum += (double)run;
+        e->most = 1;
+        e->n += run;
     }
-    f->run = 0;
+    g->counted = f->n_prefixed;
+    g->last = next;
 }
 
 bool sgc__labels_show(folder *f)
 {
-    run_flush(f);
     f->shown = f->log ? f->log->n : 0;
     return sgc__feed_note(f, f->gathers, 0, SGC__PART_SHOWN);
 }
@@ -310,65 +344,71 @@ static const watch *watch_of(folder *f, const sgc__sample *s)
     return first;
 }
 
+/* Nobody follows the table any more. */
+static SGC_APART void lead_drop(folder *f, const table *t)
+{
+    for (size_t i = 0; i < f->plan->n_extracts; i++)
+        if (f->gathers[i].series.lead == t)
+            f->gathers[i].series.lead = NULL;
+    for (size_t i = 0; i < f->plan->n_rules; i++)
+        if (f->rules[i].lead == t)
+            f->rules[i].lead = NULL;
+}
+
 static bool entry_has_key(const gather *g, size_t at, sgc_str key)
 {
     return at < g->entries.n && sgc__short_eq(((const entry *)g->entries.list)[at].key, key);
 }
 
-/* The entry of a label's value, which most likely is that at `last` or the one behind,
- * since values come in the same order again. SIZE_MAX: no memory. */
+/* The entry of a label's value, which most likely is that at `last` or the one that came
+ * after it before, since values come in the same order again. SIZE_MAX: no memory. */
 static size_t label_entry(gather *g, size_t last, sgc_str value)
 {
-    size_t next = last + 1 < g->entries.n ? last + 1 : 0;
-    bool fresh;
+    bool known = last < g->entries.n, fresh;
+    size_t next = known ? ((const entry *)g->entries.list)[last].after : 0;
 
     if (entry_has_key(g, last, value))
         return last;
     if (entry_has_key(g, next, value))
         return next;
-    return sgc__row_take(&g->entries, value, false, &fresh);
+    next = sgc__row_take(&g->entries, value, false, &fresh);
+    if (known && next != SIZE_MAX)
+        ((entry *)g->entries.list)[last].after = next;
+    return next;
 }
 
-/* Counts the sample under its value of a label, or the same as before; g->last is its
- * entry, or SIZE_MAX where it has none. False: no memory. */
-static bool label_take(folder *f, uint32_t extract, const sgc__sample *s, uint32_t place, bool same)
+/* Finds the entry of the sample's value of a label, which its extract counts for from now
+ * on. False: no memory. */
+static bool label_take(folder *f, uint32_t extract, const sgc__sample *s, uint32_t place)
 {
     const sgc_extract *x = &f->plan->extracts[extract];
     gather *g = &f->gathers[extract];
-    size_t last = g->last;
     sgc_label label;
-    sgc_str value;
+    sgc_str value = SGC__STR("");
+    size_t next = SIZE_MAX;
 
-    if (!same) {
-        g->last = SIZE_MAX;
-        if (x->n_where && !sgc__rule_apply(f, extract, s))
-            return false;
-        if (place == UINT32_MAX || (x->n_where && !f->rules[f->plan->asks[extract].rule].passes))
-            return true;
+    if (x->n_where && !sgc__rule_apply(f, extract, s))
+        return false;
+    if (place != UINT32_MAX && (!x->n_where || f->rules[f->plan->asks[extract].rule].passes)) {
         label = sgc__label_at(s, place);
         value = sgc__plain_value(f, &label);
-        if (!value.len)
-            return value.ptr != NULL;
-        g->last = label_entry(g, last, value);
-        if (g->last == SIZE_MAX)
-            return false;
     }
-    if (g->last == SIZE_MAX)
-        return true;
-    sgc__entry_add((entry *)g->entries.list + g->last, 1);
-    return sgc__feed_note(f, g, g->last, SGC__PART_LABEL);
+    if (!value.ptr)
+        return false;
+    if (value.len)
+        next = label_entry(g, g->last, value);
+    sgc__label_turn(f, g, next);
+    return !value.len || next != SIZE_MAX;
 }
 
-/* `next`: the sample before was shown, or counted as alike. */
+/* `next`: the sample before had a prefix too. */
 static bool labels_take(folder *f, const sgc__sample *s, bool next)
 {
     uint64_t changed = next ? s->changed : SGC__CHANGED_ALL;
     const watch *w;
 
-    if (changed != SGC__CHANGED_ALL && !(changed & f->watched)) {
-        f->run++;
+    if (changed != SGC__CHANGED_ALL && !(changed & f->watched))
         return true;
-    }
     if (!sgc__labels_show(f))
         return false;
     w = watch_of(f, s);
@@ -378,7 +418,10 @@ static bool labels_take(folder *f, const sgc__sample *s, bool next)
         uint32_t place = i < SGC__MOST_WATCHED ? w->places[i] : sgc__label_find(s, f->plan->extracts[at].by);
         bool same = changed != SGC__CHANGED_ALL && !f->plan->extracts[at].n_where &&
                     !(changed & sgc__place_bit(place));
-        if (!label_take(f, at, s, place, same))
+        const gather *g = &f->gathers[at];
+        if (!same && !label_take(f, at, s, place))
+            return false;
+        if (g->last != SIZE_MAX && !sgc__feed_note(f, g, g->last, SGC__PART_LABEL))
             return false;
     }
     return true;
@@ -418,6 +461,8 @@ bool sgc__rank_admits(folder *f, gather *g, uint32_t rank)
     g->last_at = 0;
     if (f->log)
         f->log->spoiled |= g->series.n || g->entries.n;
+    if (g->series.n)
+        lead_drop(f, &g->series);
     sgc__table_clear(&g->series);
     sgc__table_clear(&g->entries);
     return true;
@@ -428,7 +473,7 @@ static bool want_take(folder *f, const sgc__want *want, const sgc__sample *s, sg
     const sgc_extract *x = &f->plan->extracts[want->extract];
     sgc__ask ask = f->plan->asks[want->extract];
     gather *g = &f->gathers[want->extract];
-    const rule *r = &f->rules[ask.rule];
+    rule *r = &f->rules[ask.rule];
     row_key *k = &f->keys[ask.key];
     bool histogram = x->kind == SGC_KIND_HISTOGRAM;
 
@@ -441,6 +486,8 @@ static bool want_take(folder *f, const sgc__want *want, const sgc__sample *s, sg
         return histogram ? histogram_feed(f, g, r, s) : value_feed(f, g, r, x, s);
     }
     g->last_at = 0;
+    if (!histogram && x->n_without && begins_next_row(g, r, s))
+        return next_row_take(f, g, s->value);
     if (!sgc__rule_apply(f, want->extract, s))
         return false;
     if (!r->passes)
@@ -466,6 +513,7 @@ static SGC_APART sgc_status sample_take(folder *f, const sgc__parser *parser, co
     }
     if (f->prefixed && !labels_take(f, s, prefixed))
         return sgc__fail_memory(f->err);
+    f->n_prefixed += f->prefixed;
     for (uint32_t i = f->want; i != SGC__NO_WANT; i = f->plan->wants[i].next) {
         const sgc__want *want = &f->plan->wants[i];
         if (f->plan->extracts[want->extract].kind == kind && !want_take(f, want, s, sgc__family_name(family)))
@@ -487,7 +535,7 @@ sgc_status sgc__folder_sample(void *self, const sgc__parser *parser, const sgc__
 
     f->n_samples++;
     if (SGC_LIKELY(is_unwanted(f, s))) {
-        f->run += f->prefixed;
+        f->n_prefixed += f->prefixed;
         return SGC_OK;
     }
     return sample_take(f, parser, s);
@@ -553,7 +601,10 @@ sgc_fold *sgc__folder_finish(folder *f)
     bool ok = (f->fold = fold_new(f->plan->n_extracts)) != NULL;
     sgc_fold *fold;
 
-    run_flush(f);
+    for (size_t i = 0; i < f->plan->n_label_extracts; i++) {
+        gather *g = &f->gathers[f->plan->label_extracts[i]];
+        sgc__label_turn(f, g, g->last);
+    }
     for (size_t i = 0; ok && i < f->plan->n_extracts; i++)
         ok = sgc__slot_finish(f, i);
     sgc__arena_free(&f->end);

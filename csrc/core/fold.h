@@ -14,7 +14,8 @@ typedef struct {
     sgc_str by;  /* value of the `by` label */
     double lowest[SGC__LOWEST_MAX];
     double value;
-    uint64_t line; /* number of the sample whose value it is */
+    uint64_t line;  /* number of the sample whose value it is */
+    sgc_str labels; /* of the first sample, as the page that is being read has them; or empty */
 } measure;
 
 typedef struct {
@@ -62,18 +63,20 @@ typedef struct {
     double sum;
     double most;
     size_t n;
+    size_t after; /* label extracts: the entry that came after this one the last time */
     sgc_hist hist;
 } entry;
 
 /* A growing array of one of these, found by their keys, which stand first in them. */
-typedef struct {
+typedef struct table {
     sgc__arena *arena; /* of keys, and of the rows while they are few */
     size_t size;       /* of a row, bytes */
     void *list;
     bool on_heap;
     size_t n;
     size_t room;
-    sgc__index index;
+    sgc__index index;         /* empty while the rows are few, or all of the lead's */
+    const struct table *lead; /* the keys of all rows are those of its first; NULL: of no other's */
 } table;
 
 /* The keys of extracts that leave out the same labels. */
@@ -98,6 +101,7 @@ typedef struct {
     uint32_t where[SGC__PLACES]; /* of the first conditions */
     const char *text;
     bool passes;
+    const table *lead; /* measures that the last samples went into which came in an order of their own */
 } rule;
 
 typedef struct {
@@ -107,6 +111,7 @@ typedef struct {
     table entries;
     size_t last;        /* where the last sample that was taken went: a row of series, or an entry */
     uint64_t last_at;   /* and its number on the page; 0: none */
+    uint64_t counted;   /* label extracts: of the samples with a prefix those that their entries have got */
     bounds_seen bounds; /* of the series before, in page order */
     const char *reason; /* why the slot will be absent */
     bool bounds_differ;
@@ -185,7 +190,7 @@ typedef struct {
     watch watches[SGC__WATCHES]; /* the last layout's first */
     uint64_t watched;            /* labels of the last sample that label extracts look at */
     size_t shown;                /* where the log tells of the last time that they were shown one */
-    uint64_t run;                /* samples since the last one that they were shown, alike in those */
+    uint64_t n_prefixed;         /* samples whose name has a prefix */
 } folder;
 
 /* A reading for this plan, with nothing gathered; false: no memory. */
@@ -208,8 +213,11 @@ static inline bool sgc__feed_note(folder *f, const gather *g, size_t row, int64_
 }
 bool sgc__bucket_push(folder *f, histogram *h, size_t room, double bound, double count);
 bool sgc__measure_feed(folder *f, gather *g, size_t row, const double *lowest, double value);
-/* Notes that the label extracts are shown a sample, and counts those before. */
+/* Notes that the label extracts are shown a sample. */
 bool sgc__labels_show(folder *f);
+/* From the next sample on a label extract counts for another entry, or SIZE_MAX for none:
+ * its last one gets what has not been counted yet. */
+void sgc__label_turn(const folder *f, gather *g, size_t next);
 
 /* The row of that key; *fresh where it was made now, zeroed. The key is copied into the
  * arena, unless it is `kept` for as long. SIZE_MAX: no memory. */
@@ -217,6 +225,8 @@ size_t sgc__row_take(table *t, sgc_str key, bool kept, bool *fresh);
 /* One more row, zeroed, of a table in which nothing is looked for. SIZE_MAX: no memory. */
 size_t sgc__row_push(table *t, sgc_str key, bool kept);
 sgc_str sgc__row_key(const void *table, size_t i);
+/* One more row, which is the next of the lead's. SIZE_MAX: no memory. */
+size_t sgc__row_follow(table *t);
 /* A row of that key will be taken: begins to load where it will be looked for. */
 void sgc__row_expect(const table *t, sgc_str key);
 void sgc__table_clear(table *t);

@@ -135,26 +135,23 @@ static bool feed_again(refold *re, const feed *feed, double value)
     return sgc__feed_note(re->f, g, row, SGC__PART_ENTRY);
 }
 
-/* Counts the sample for the label extracts: those that did begin behind `shown`. */
+/* Shows the sample to the label extracts, where it is not shown as the last one was. */
 static bool labels_again(refold *re, size_t shown)
 {
     folder *f = re->f;
 
-    if (SGC_LIKELY(shown == re->shown)) {
-        f->run++;
+    if (SGC_LIKELY(shown == re->shown))
         return true;
-    }
     if (!sgc__labels_show(f))
         return false;
     re->shown = shown;
     for (size_t i = 0; i < f->plan->n_label_extracts; i++)
-        f->gathers[f->plan->label_extracts[i]].last = SIZE_MAX;
+        sgc__label_turn(f, &f->gathers[f->plan->label_extracts[i]], SIZE_MAX);
     for (size_t i = shown + 1; i < re->log->n && re->log->list[i].part == SGC__PART_LABEL; i++) {
         gather *g = &f->gathers[re->log->list[i].gather];
         g->last = row_find(re, &re->log->list[i]);
         if (g->last == SIZE_MAX || !sgc__feed_note(f, g, g->last, SGC__PART_LABEL))
             return false;
-        sgc__entry_add((entry *)g->entries.list + g->last, 1);
     }
     return true;
 }
@@ -162,8 +159,11 @@ static bool labels_again(refold *re, size_t shown)
 bool sgc__refold_line(refold *re, uint32_t line, size_t feeds, size_t shown, double value)
 {
     re->f->n_samples++;
-    if (shown != SGC__NOT_SHOWN && !labels_again(re, shown))
-        return false;
+    if (shown != SGC__NOT_SHOWN) {
+        if (!labels_again(re, shown))
+            return false;
+        re->f->n_prefixed++;
+    }
     for (size_t i = feeds; i < re->log->n && re->log->list[i].line == line; i++) {
         const feed *feed = &re->log->list[i];
         if (feed->part != SGC__PART_SHOWN && feed->part != SGC__PART_LABEL && !feed_again(re, feed, value))

@@ -1,7 +1,9 @@
 /*
  * rows.c - the rows that a fold gathers numbers in, found by their keys. Most
  * tables have one row, or few: those are looked at one by one, and only where
- * there are more an index is made.
+ * there are more an index is made. Most families of a page have the same series in
+ * the same order: while a table's rows are those of another's, which are all different,
+ * nothing has to be looked for.
  */
 #include "fold.h"
 
@@ -39,6 +41,7 @@ size_t sgc__row_push(table *t, sgc_str key, bool kept)
 {
     char *row;
 
+    t->lead = NULL;
     if (t->n == t->room && !grow(t))
         return SIZE_MAX;
     if (!kept)
@@ -48,6 +51,14 @@ size_t sgc__row_push(table *t, sgc_str key, bool kept)
     row = (char *)t->list + t->n * t->size;
     memset(row, 0, t->size);
     memcpy(row, &key, sizeof key);
+    return t->n++;
+}
+
+size_t sgc__row_follow(table *t)
+{
+    if (t->n == t->room && !grow(t))
+        return SIZE_MAX;
+    memcpy((char *)t->list + t->n * t->size, (const char *)t->lead->list + t->n * t->size, t->size);
     return t->n++;
 }
 
@@ -62,14 +73,10 @@ static size_t row_find(const table *t, sgc_str key, uint32_t *hash)
     return SIZE_MAX;
 }
 
-/* Files the last row of the table, and all before it where they are no longer few. */
-static bool row_file(table *t, uint32_t hash)
+/* Files all rows where they are no longer few. */
+static bool rows_file(table *t)
 {
-    if (t->index.n)
-        return sgc__index_add(&t->index, hash);
-    if (t->n <= FEW_ROWS)
-        return true;
-    for (size_t i = 0; i < t->n; i++) {
+    for (size_t i = 0; t->n > FEW_ROWS && i < t->n; i++) {
         if (!sgc__index_add(&t->index, sgc__index_hash(sgc__row_key(t, i)))) {
             sgc__index_clear(&t->index);
             return false;
@@ -81,13 +88,17 @@ static bool row_file(table *t, uint32_t hash)
 size_t sgc__row_take(table *t, sgc_str key, bool kept, bool *fresh)
 {
     uint32_t hash = 0;
-    size_t found = row_find(t, key, &hash);
+    size_t found;
 
+    *fresh = false;
+    if (!t->index.n && !rows_file(t))
+        return SIZE_MAX;
+    found = row_find(t, key, &hash);
     *fresh = found == SIZE_MAX;
     if (!*fresh)
         return found;
     found = sgc__row_push(t, key, kept);
-    if (found == SIZE_MAX || row_file(t, hash))
+    if (found == SIZE_MAX || (t->index.n ? sgc__index_add(&t->index, hash) : rows_file(t)))
         return found;
     t->n--; /* the index never tells of a row that is not there */
     return SIZE_MAX;
@@ -102,6 +113,7 @@ void sgc__row_expect(const table *t, sgc_str key)
 void sgc__table_clear(table *t)
 {
     t->n = 0;
+    t->lead = NULL;
     sgc__index_clear(&t->index);
 }
 

@@ -284,6 +284,14 @@ static void sums_reset(lesson *l)
     }
 }
 
+/* Does the page begin as the known one? Most others do not. */
+static bool begins_alike(const lesson *l, const char *data, size_t len)
+{
+    size_t gap = l->n_lines ? l->lines[0].gap : 0;
+
+    return len >= gap && (!gap || memcmp(data, l->page.ptr, gap) == 0);
+}
+
 /* Reads a page whose lines are known; false where they are not, and the numbers
  * of the gathers are then worth nothing. */
 static bool page_match(lesson *l, const char *data, size_t len)
@@ -505,7 +513,8 @@ sgc_status sgc_steady_try(sgc_steady *steady, const char *data, size_t len, cons
     *out = NULL;
     steady->hit = false;
     steady->n_known = 0;
-    if (!l->usable || !asked_alike(&l->asked, options) || len > options->limits.body_bytes)
+    if (!l->usable || !asked_alike(&l->asked, options) || len > options->limits.body_bytes ||
+        !begins_alike(l, data, len))
         return SGC_OK;
     sums_reset(l);
     if (!page_match(l, data, len))

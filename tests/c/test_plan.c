@@ -7,7 +7,7 @@
 #define LIST(...) (const sgc_str[]){__VA_ARGS__}, sizeof((const sgc_str[]){__VA_ARGS__}) / sizeof(sgc_str)
 #define S(text) {(text), sizeof(text) - 1}
 
-static sgc_fold *fold_format(const char *text, const sgc_extract *extract, sgc_format format)
+static sgc_fold *fold_all(const char *text, const sgc_extract *extracts, size_t n, sgc_format format)
 {
     static const sgc_str prefixes[] = {S("s:"), S("s_")};
     sgc_options options;
@@ -18,10 +18,16 @@ static sgc_fold *fold_format(const char *text, const sgc_extract *extract, sgc_f
     sgc_options_init(&options);
     options.format = format;
     CHECK(sgc_plan_new(prefixes, 2, &plan, &err) == SGC_OK);
-    CHECK_MSG(sgc_plan_add(plan, extract, &err) == SGC_OK, "%s", err.reason);
+    for (size_t i = 0; i < n; i++)
+        CHECK_MSG(sgc_plan_add(plan, &extracts[i], &err) == SGC_OK, "%s", err.reason);
     CHECK_MSG(sgc_plan_fold(plan, text, strlen(text), &options, &fold, &err) == SGC_OK, "%s", err.reason);
     sgc_plan_free(plan);
     return fold;
+}
+
+static sgc_fold *fold_format(const char *text, const sgc_extract *extract, sgc_format format)
+{
+    return fold_all(text, extract, 1, format);
 }
 
 static sgc_fold *fold(const char *text, const sgc_extract *extract)
@@ -133,6 +139,61 @@ static void test_of_repeats_the_lowest_rank_stands(void)
     CHECK(value("s:a{tp=\"x\"} 7\ns:a{tp=\"1\"} 5\n", EXTRACT(NAMES(S("a")), RANKED)) == 5);
     CHECK(value("s:a{x=\"q\\\"\",tp=\"1\"} 7\ns:a{tp=\"0\",x=\"q\\\"\"} 5\n",
                 EXTRACT(NAMES(S("a")), RANKED)) == 5);
+}
+
+enum { SERIES = 20 };
+
+/* A family of so many series, in an order, their values all `each`. */
+static size_t family_write(char *out, const char *name, int each, size_t n, size_t stride)
+{
+    size_t used = 0;
+
+    for (size_t i = 0; i < n; i++)
+        used += (size_t)sprintf(out + used, "%s{k=\"%zu\",tp=\"0\"} %d\n", name, i * stride % SERIES, each);
+    return used;
+}
+
+/* Families whose series come in the order of one before, or leave it. */
+static void test_each_family_has_its_own_series(void)
+{
+    const sgc_extract extracts[] = {
+        EXTRACT(NAMES(S("a")), .without = LIST(S("tp"))), EXTRACT(NAMES(S("b")), .without = LIST(S("tp"))),
+        EXTRACT(NAMES(S("c")), .without = LIST(S("tp"))), EXTRACT(NAMES(S("d")), .without = LIST(S("tp"))),
+        EXTRACT(NAMES(S("e")), .without = LIST(S("tp"))),
+    };
+    static const double sums[] = {SERIES, 2 * (SERIES - 1) + 5, 3 * SERIES + 7, 4 * (SERIES - 5), 2};
+    char page[8192];
+    size_t used = family_write(page, "s:a", 1, SERIES, 1);
+    sgc_fold *f;
+
+    used += family_write(page + used, "s:b", 2, SERIES - 1, 1);
+    used += (size_t)sprintf(page + used, "s:b{k=\"3\",tp=\"0\"} 9\ns:b{k=\"x\",tp=\"0\"} 5\n");
+    used += family_write(page + used, "s:c", 3, SERIES, 3);
+    used += family_write(page + used, "s:c", 9, SERIES, 1);
+    used += (size_t)sprintf(page + used, "s:c{k=\"x\",tp=\"0\"} 7\n");
+    used += family_write(page + used, "s:d", 4, SERIES - 5, 3);
+    sprintf(page + used, "s:e{k=\"0\",tp=\"0\"} 1\ns:e{k=\"6\",tp=\"0\"} 1\ns:e{k=\"6\",tp=\"0\"} 1\n");
+    f = fold_all(page, extracts, 5, SGC_FORMAT_TEXT);
+    for (size_t i = 0; f && i < 5; i++)
+        CHECK_MSG(sgc_fold_slot(f, i)->value == sums[i], "%zu: %g", i, sgc_fold_slot(f, i)->value);
+    sgc_fold_free(f);
+}
+
+/* The series of one name give way to those of a better one, while another family has them. */
+static void test_a_better_name_takes_its_series_from_nobody(void)
+{
+    const sgc_extract extracts[] = {
+        EXTRACT(NAMES(S("new"), S("old")), .without = LIST(S("tp"))),
+        EXTRACT(NAMES(S("b")), .without = LIST(S("tp"))),
+    };
+    static const char page[] = "s:old{k=\"1\",tp=\"0\"} 1\ns:old{k=\"2\",tp=\"0\"} 1\n"
+                               "s:b{k=\"1\",tp=\"0\"} 10\n"
+                               "s:new{k=\"3\",tp=\"0\"} 100\ns:new{k=\"1\",tp=\"0\"} 100\n"
+                               "s:b{k=\"1\",tp=\"0\"} 20\ns:b{k=\"4\",tp=\"0\"} 40\n";
+    sgc_fold *f = fold_all(page, extracts, 2, SGC_FORMAT_TEXT);
+
+    CHECK(f && sgc_fold_slot(f, 0)->value == 200 && sgc_fold_slot(f, 1)->value == 50);
+    sgc_fold_free(f);
 }
 
 static void test_nan_is_absent_not_zero(void)
@@ -360,6 +421,8 @@ int main(void)
     test_series_are_told_apart_by_what_their_labels_say();
     test_conditions_choose_series();
     test_of_repeats_the_lowest_rank_stands();
+    test_each_family_has_its_own_series();
+    test_a_better_name_takes_its_series_from_nobody();
     test_nan_is_absent_not_zero();
     test_the_type_decides_between_value_and_histogram();
     test_by_gives_a_map_in_page_order();
