@@ -52,7 +52,7 @@ _FILE = re.compile(r"(?:#|//) ([\w-]+\.\w+)\n")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00)")
 _PORT = re.compile(r"(127\.0\.0\.1(?:/32)?:|--port )(\d+)")
 _DEFAULT_PORTS = {"simulate": 30000, "serve": 8000}
-_SECONDS = 30.0  # that a command may take
+_SECONDS = 120.0  # that a command may take
 
 
 class Block(NamedTuple):
