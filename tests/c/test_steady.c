@@ -232,6 +232,27 @@ static unsigned known_after(sgc_plan *plan, const char *first, const char *secon
     return n;
 }
 
+static void test_lines_that_are_known_count_for_the_limit_too(sgc_plan *plan)
+{
+    enum { LIMIT = 200 };
+    char page[30 * LIMIT];
+    size_t new = (size_t)sprintf(page, "s:new 1\n"), len = new;
+    sgc_options options;
+    sgc_steady *older, *steady;
+    sgc_fold *fold;
+
+    for (int i = 0; i < LIMIT; i++)
+        len += (size_t)sprintf(page + len, "s:x{n=\"%d\"} 1\n", i);
+    sgc_options_init(&options);
+    options.limits.samples = LIMIT;
+    CHECK(sgc_steady_new(plan, &older, NULL) == SGC_OK && sgc_steady_new(plan, &steady, NULL) == SGC_OK);
+    CHECK(sgc_steady_fold(older, page + new, len - new, &options, &fold, NULL) == SGC_OK);
+    sgc_fold_free(fold);
+    CHECK(sgc_steady_learn(steady, older, page, len, &options, &fold, NULL) == SGC_LIMIT && !fold);
+    sgc_steady_free(older);
+    sgc_steady_free(steady);
+}
+
 #define TYPED "# TYPE s:g gauge\n"
 #define A "s:g{dp=\"0\",tp=\"0\"} 1\n"
 #define B "s:g{dp=\"0\",tp=\"1\"} 2\n"
@@ -299,6 +320,7 @@ int main(void)
         return 1;
     test_known_lines_fold_as_in_a_cold_read(shared_plan);
     test_only_values_may_differ_on_a_known_page(shared_plan);
+    test_lines_that_are_known_count_for_the_limit_too(shared_plan);
     test_lines_that_are_known_are_not_read_again(shared_plan);
     test_a_line_is_known_in_its_family_alone(shared_plan);
     printf("test_steady: %ld failing allocations\n", alloc_sweep("two pages", folds_twice));
