@@ -14,7 +14,7 @@ bool sgc__feed_log(folder *f, const gather *g, size_t row, int64_t part)
     feed_log *log = f->log;
 
     if (log->n == log->room) {
-        size_t room = sgc__grow(log->room, 64);
+        size_t room = sgc__grow(log->room, log->n_likely + 64);
         feed *list = sgc__resize(log->list, room, sizeof *list);
         if (!list)
             return false;
@@ -569,11 +569,11 @@ bool sgc__folder_init(folder *f, const sgc_plan *plan)
     for (size_t i = 0; i < plan->n_extracts; i++) {
         const sgc_extract *x = &plan->extracts[i];
         bool histograms = x->kind == SGC_KIND_HISTOGRAM;
-        f->gathers[i] = (gather){
-            .rank = UINT32_MAX,
-            .series = {.arena = &f->scratch, .size = histograms ? sizeof(histogram) : sizeof(measure)},
-            .entries = {.arena = &f->scratch, .size = sizeof(entry)},
-        };
+        gather *g = &f->gathers[i];
+        g->rank = UINT32_MAX;
+        g->series.arena = g->entries.arena = &f->scratch;
+        g->series.size = histograms ? sizeof(histogram) : sizeof(measure);
+        g->entries.size = sizeof(entry);
         f->keys[plan->asks[i].key].rule = sgc__keys_of(x);
     }
     return true;

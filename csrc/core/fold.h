@@ -163,6 +163,7 @@ typedef struct {
     feed *list;
     size_t n;
     size_t room;
+    size_t n_likely; /* that a page mostly has */
     ranks *ranks;
     size_t n_ranks;
     size_t ranks_room;

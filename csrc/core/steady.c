@@ -35,6 +35,8 @@ typedef struct {
 
 #define NO_CONTEXT UINT32_MAX
 
+enum { BYTES_A_LINE = 128 }; /* of a server's page, about */
+
 /* A family as it was when a sample of it came. */
 typedef struct {
     sgc_str name; /* in the folder's memory */
@@ -125,6 +127,7 @@ static bool asked_alike(const sgc_options *a, const sgc_options *b)
 
 typedef struct {
     lesson *lesson;
+    size_t n_likely;  /* lines that a page of this size mostly has */
     const char *last; /* where the line behind the last value begins */
     bool usable;      /* every value so far ends its line, and was noted */
     /* What was known before, and how the page goes along with it. */
@@ -140,9 +143,9 @@ typedef struct {
 } student;
 
 /* A list of elements of a lesson that grows with another, which is as long. */
-static bool lines_grow(lesson *l)
+static bool lines_grow(lesson *l, size_t n_likely)
 {
-    size_t room = sgc__grow(l->lines_room, 256);
+    size_t room = sgc__grow(l->lines_room, n_likely + 16);
     known_line *lines = sgc__resize(l->lines, room, sizeof *lines);
     meaning *meanings;
 
@@ -163,7 +166,7 @@ static bool line_add(student *student, const char *line, const char *value, cons
     lesson *l = student->lesson;
     size_t gap = (size_t)(value - student->last), rest = (size_t)(next - value);
 
-    if (l->n_lines == l->lines_room && !lines_grow(l))
+    if (l->n_lines == l->lines_room && !lines_grow(l, student->n_likely))
         return false;
     m.head = (uint32_t)(value - line);
     l->lines[l->n_lines] = (known_line){(uint32_t)gap, (uint32_t)rest};
@@ -322,7 +325,7 @@ static bool page_match(lesson *l, const char *data, size_t len)
 
 /* ------------------------------------------------- known lines on another page */
 
-enum { FEW_LINES = 16, STRANGE = 256, BYTES_A_LINE = 128 };
+enum { FEW_LINES = 16, STRANGE = 256 };
 
 /* Does old line `i`, which begins at `at`, stand at p? */
 static bool line_stands(const lesson *old, size_t i, size_t at, const char *p, const char *end)
@@ -480,14 +483,14 @@ static bool student_init(student *student, const lesson *old, const sgc_options 
 static sgc_status learn(lesson *l, const lesson *old, sgc_plan *plan, const char *data, size_t len,
                         const sgc_options *options, sgc_fold **out, uint64_t *n_known, sgc_error *err)
 {
-    student student = {.lesson = l};
+    student student = {.lesson = l, .n_likely = len / BYTES_A_LINE, .last = data};
     sgc__parser parser = {.sample = sample_learn, .self = &student};
     bool ready = sgc__folder_init(&l->folder, plan) && student_init(&student, old, options);
     sgc_status status = ready ? SGC_OK : sgc__fail_memory(err);
 
     l->folder.err = err;
     l->folder.log = &l->log;
-    student.last = data;
+    l->log.n_likely = 2 * student.n_likely;
     if (student.old)
         parser.take_known = known_take;
     if (status == SGC_OK)
