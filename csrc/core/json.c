@@ -86,16 +86,17 @@ static decimal decimal_of(double value)
 
 static size_t put_digits(char *out, uint64_t digits)
 {
-    char reversed[20];
-    size_t n = 0;
+    char text[20];
+    size_t at = sizeof text;
 
-    do {
-        reversed[n++] = (char)('0' + digits % 10);
-        digits /= 10;
-    } while (digits);
-    for (size_t i = 0; i < n; i++)
-        out[i] = reversed[n - 1 - i];
-    return n;
+    for (; digits >= 10; digits /= 100) { /* by two, the last first */
+        text[--at] = (char)('0' + digits % 10);
+        text[--at] = (char)('0' + digits / 10 % 10);
+    }
+    if (digits || at == sizeof text)
+        text[--at] = (char)('0' + digits);
+    memcpy(out, text + at, sizeof text - at);
+    return sizeof text - at;
 }
 
 static size_t put_zeros(char *out, int n)
@@ -141,24 +142,43 @@ static size_t put_plain(char *out, const char *digits, size_t n, int point)
     return len + (n - whole);
 }
 
+/* Whole numbers below 2^53 are their own shortest decimals; most that servers write are
+ * such. Returns 0 where it is none. */
+static size_t put_whole(char *out, double value)
+{
+    const double most = 9007199254740992.0; /* 2^53 */
+    uint64_t whole = value < most ? (uint64_t)value : 0;
+    size_t len;
+
+    if ((double)whole != value)
+        return 0;
+    len = put_digits(out, whole);
+    out[len++] = '.';
+    out[len++] = '0';
+    return len;
+}
+
 size_t sgc_json_number(double value, char *out)
 {
     char digits[20];
     size_t len = 0, n;
     int point;
-    decimal found = {0, 0};
+    decimal found;
 
     if (signbit(value))
         out[len++] = '-';
-    if (value != 0)
-        found = decimal_of(fabs(value));
+    value = fabs(value);
+    n = put_whole(out + len, value);
+    if (n)
+        return len + n;
+    found = decimal_of(value);
     while (found.digits && found.digits % 10 == 0) {
         found.digits /= 10;
         found.exponent++;
     }
     n = put_digits(digits, found.digits);
     point = (int)n + found.exponent;
-    if (value != 0 && (point <= -5 || point > 16))
+    if (point <= -5 || point > 16)
         return len + put_scientific(out + len, digits, n, point - 1);
     return len + put_plain(out + len, digits, n, point);
 }
@@ -188,17 +208,55 @@ static size_t put_escape(char *out, unsigned char byte)
     return 6;
 }
 
+static bool is_escaped(unsigned char byte)
+{
+    return byte < 0x20 || byte == '"' || byte == '\\';
+}
+
+#define EACH(byte) (UINT64_MAX / 255 * (byte))
+
+/* Is one of eight bytes at least below `limit`, which is at most 128? */
+static bool any_below(uint64_t bytes, unsigned limit)
+{
+    return (bytes - EACH(limit)) & ~bytes & EACH(0x80);
+}
+
+static bool any_is_escaped(uint64_t bytes)
+{
+    return any_below(bytes, 0x20) || any_below(bytes ^ EACH('"'), 1) || any_below(bytes ^ EACH('\\'), 1);
+}
+
+/* Eight bytes at a time as far as they stay as they are; returns how many. */
+static size_t put_as_it_is(char *out, const char *text, size_t len)
+{
+    size_t done = 0;
+    uint64_t bytes;
+
+    for (; len - done >= sizeof bytes; done += sizeof bytes) {
+        memcpy(&bytes, text + done, sizeof bytes);
+        if (any_is_escaped(bytes))
+            break;
+        memcpy(out + done, &bytes, sizeof bytes);
+    }
+    return done;
+}
+
 size_t sgc_json_text(sgc_str text, char *out)
 {
-    size_t len = 0;
+    size_t i = 0, len = 1;
 
-    out[len++] = '"';
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char byte = (unsigned char)text.ptr[i];
-        if (byte < 0x20 || byte == '"' || byte == '\\')
-            len += put_escape(out + len, byte);
-        else
-            out[len++] = (char)byte;
+    out[0] = '"';
+    while (i < text.len) {
+        size_t same = put_as_it_is(out + len, text.ptr + i, text.len - i);
+        i += same;
+        len += same;
+        for (size_t n = 0; n < sizeof(uint64_t) && i < text.len; n++, i++) {
+            unsigned char byte = (unsigned char)text.ptr[i];
+            if (is_escaped(byte))
+                len += put_escape(out + len, byte);
+            else
+                out[len++] = (char)byte;
+        }
     }
     out[len++] = '"';
     return len;
