@@ -56,6 +56,11 @@ def pick(fields: tuple[tuple[str, str | None, bool], ...], fold: Mapping[str, An
         is the value.
     """
 
+def fallen(later: Fold, earlier: Fold, names: tuple[str, ...], /) -> tuple[str, ...]:
+    """Those of the names (tuple[str, ...]) of which the later fold has less than the earlier one: a
+    smaller number, count or sum, other bounds, an entry that is gone, no series any more.
+    """
+
 def build(
     model: type[_T],
     defaults: dict[str, Any],

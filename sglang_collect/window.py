@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from ._core import Histogram
-from .catalog import Metric, Reading, histogram_slot, sglang, sglang_fields
+from . import _core
+from ._core import Fold, Histogram
+from .catalog import Metric, Reading, by_slot, histogram_slot, sglang, sglang_fields
 from .groups import Distribution, Model, Number, SGLangLatency
 from .models import reading_of, seconds_between
 
@@ -114,6 +115,30 @@ class Difference(Reading):
 _COUNTED = tuple(metric for metric in sglang.READ if metric.type in ("counter", "histogram"))
 
 
+def _counted_slots() -> dict[str, Metric]:
+    """Where in a fold they are."""
+    slots = {}
+    for metric in _COUNTED:
+        if set(metric.types) & {"histogram", "summary"}:
+            slots[histogram_slot(metric.name)] = metric
+        if metric.type == "counter":
+            slots[metric.name] = metric
+        slots.update(dict.fromkeys((by_slot(metric.name, label) for label in metric.by), metric))
+    return slots
+
+
+_SLOTS = _counted_slots()
+_SLOT_NAMES = tuple(_SLOTS)
+
+
+def _suspects(later: Reading, earlier: Reading) -> Sequence[Metric]:
+    """The counters and histograms that may have fallen, or have other buckets; mostly there is none."""
+    if type(later.fold) is not Fold or type(earlier.fold) is not Fold:  # of several nodes
+        return _COUNTED
+    fallen = _core.fallen(later.fold, earlier.fold, _SLOT_NAMES)
+    return list({_SLOTS[slot].name: _SLOTS[slot] for slot in fallen}.values())
+
+
 def _is_gone(later: Reading, earlier: Reading, slot: str) -> bool:
     """Was there a series of it, and is there none any more?"""
     fold = later.fold
@@ -139,8 +164,8 @@ def _fell(later: Reading, earlier: Reading, metric: Metric) -> bool:
 
 def _restarts(later: Reading, earlier: Reading) -> list[str]:
     """Why the later page is of another process than the earlier one; empty where it is of the same."""
-    found = []
-    if fallen := [metric.name for metric in _COUNTED if _fell(later, earlier, metric)]:
+    found, suspects = [], _suspects(later, earlier)
+    if fallen := [metric.name for metric in suspects if _fell(later, earlier, metric)]:
         found.append(f"restarted: {_some(fallen)} fell")
     for label, what in (("model_name", "model"), ("engine_type", "kind of engine")):
         before, now = earlier.labels(label), later.labels(label)
@@ -149,7 +174,7 @@ def _restarts(later: Reading, earlier: Reading) -> list[str]:
     marks = sglang_fields.release_marks(earlier), sglang_fields.release_marks(later)
     if None not in marks and marks[0] != marks[1]:
         found.append("restarted: another release of SGLang")
-    if changed := [metric.name for metric in _COUNTED if _has_other_buckets(later, earlier, metric.name)]:
+    if changed := [metric.name for metric in suspects if _has_other_buckets(later, earlier, metric.name)]:
         found.append(f"restarted: other buckets in {_some(changed)}")
     return found
 
@@ -216,7 +241,7 @@ def window_of(difference: Difference, seconds: float) -> SGLangWindow:
     if not difference.restarted:
         notes = [
             f"buckets differ: {metric.name} was compared on the bounds that both pages have"
-            for metric in _COUNTED
+            for metric in _suspects(now, before)
             if _bounds_differ(now, before, metric.name)
         ]
 

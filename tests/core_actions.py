@@ -119,6 +119,7 @@ def fold() -> None:
         fields = (("a", "a", True), ("h", "h", False), ("f", "f", False), ("m", None, True), ("o", ()))
         layout = Layout((*fields, ("c", "by", True, True)), PLAN, (("p50", 0.5),))
         repr((layout, layout.write(found, (1.5,)), found.labels("by")))
+        repr((_core.fallen(found, found, PLAN.names), _core.fallen(PLAN.fold(b""), found, PLAN.names)))
         for made in ((), (5,), [1.5]):
             with suppress(ValueError, TypeError):
                 layout.write(found, made)  # type: ignore[arg-type]

@@ -151,6 +151,7 @@ MORE: list[Call] = [
     *((getitem, lambda name=name: (PLAN.fold(PAGE), name)) for name in [*PLAN.names, "none"]),
     (_core.process, tuple),
     (_core.pick, lambda: (FIELDS, PLAN.fold(PAGE))),
+    (_core.fallen, lambda: (PLAN.fold(b""), PLAN.fold(PAGE), PLAN.names)),
     (_core.pick, lambda: ((("x", "none", True),), PLAN.fold(PAGE))),
     (_core.pick, lambda: ([], PLAN.fold(PAGE))),
     (_core.build, lambda: (Kept, {"a": 1}, {"b": 2}, None, {"_c": 3})),

@@ -119,6 +119,69 @@ def test_a_fold_tells_how_a_slot_came_about() -> None:
     assert fold(run=Extract(["run"])).flaws == ()
 
 
+H = "# TYPE h histogram\n"
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "fell"),
+    [
+        ("a 1\n", "a 1\n", ()),
+        ("a 1\n", "a 2\n", ()),
+        ("a 2\n", "a 1\n", ("a", "by")),
+        ("", "a 1\n", ()),
+        ("a 1\n", "", ("a", "by")),
+        ("a 1\n", "a NaN\n", ("a", "by")),
+        ("a NaN\n", "a 1\n", ()),
+        ("a NaN\n", "", ("a", "by")),
+        ('a{l="x"} 1\na{l="y"} 2\n', 'a{l="y"} 2\na{l="x"} 1\n', ()),
+        ('a{l="x"} 1\na{l="y"} 2\n', 'a{l="y"} 3\na{l="z"} 9\n', ("by",)),
+        ('a{l="x"} 1\na{l="y"} 2\n', 'a{l="x"} 2\na{l="y"} 1\n', ("by",)),
+        ('a{l="x"} 1\na{l="y"} 0\n', 'a{l="x"} 1\n', ()),
+        (H + 'h_bucket{le="1"} 1\nh_bucket{le="+Inf"} 2\nh_sum 3\n', "", ("h", "hby")),
+        *(
+            (
+                H + 'h_bucket{le="1"} 1\nh_bucket{le="+Inf"} 2\nh_sum 3\n',
+                H + f'h_bucket{{le="{bound}"}} {count}\nh_bucket{{le="+Inf"}} {total}\nh_sum {total_sum}\n',
+                fell,
+            )
+            for bound, count, total, total_sum, fell in [
+                (1, 1, 2, 3, ()),
+                (1, 2, 4, 5, ()),
+                (2, 1, 2, 3, ("h", "hby")),
+                (1, 0, 2, 3, ("h", "hby")),
+                (1, 1, 1, 3, ("h", "hby")),
+                (1, 1, 2, 2, ("h", "hby")),
+            ]
+        ),
+        (
+            H + 'h_bucket{le="+Inf"} 2\nh_sum 3\n',
+            H + 'h_bucket{le="1"} 1\nh_bucket{le="+Inf"} 2\nh_sum 3\n',
+            ("h", "hby"),
+        ),
+    ],
+)
+def test_what_fell_is_found(earlier: str, later: str, fell: tuple[str, ...]) -> None:
+    plan = Plan(
+        [""],
+        {
+            "a": Extract(["a"]),
+            "by": Extract(["a"], by="l"),
+            "h": Extract(["h"], kind="histogram"),
+            "hby": Extract(["h"], kind="histogram", by="l"),
+        },
+    )
+    assert _core.fallen(plan.fold(later), plan.fold(earlier), plan.names) == fell
+    with pytest.raises(KeyError):
+        _core.fallen(plan.fold(later), plan.fold(earlier), ("none",))
+
+
+@pytest.mark.parametrize("given", [(), ({}, {}, ()), ("fold", "fold", []), ("fold", {}, ())])
+def test_only_folds_are_compared(given: tuple[Any, ...]) -> None:
+    fold = Plan([""], {}).fold("")
+    with pytest.raises(TypeError):
+        _core.fallen(*(fold if what == "fold" else what for what in given))
+
+
 def test_the_keys_of_a_map_are_told_sorted() -> None:
     plan = Plan([""], {"by": Extract(["a"], by="l"), "label": Extract((), kind="label", by="l")})
     found = plan.fold('a{l="b"} 1\na 2\na{l="é"} 3\na{l="a"} 4\nc{l="d"} 5\n')

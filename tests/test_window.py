@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import random
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
 from truth import DATA, Distribution, Truth, add, recorded_pages
 
 from sglang_collect import SGLangMetricsSnapshot, SGLangWindow
+from sglang_collect.catalog import Reading, sglang
+from sglang_collect.window import _COUNTED, _bounds_differ, _restarts, _suspects
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 ENGINE = 'model_name="m",engine_type="unified",tp_rank="0"'
@@ -280,6 +284,34 @@ def test_a_mode_that_has_overtaken_its_old_count_counts_from_zero_too() -> None:
 )
 def test_any_counter_that_fell_is_a_restart(earlier: str, later: str) -> None:
     assert window(earlier, later).restarted
+
+
+def test_asking_those_alone_that_may_have_fallen_finds_all_that_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(7)
+    page = (Path(__file__).parent / "data" / "simulated-dp2-tp2.prom").read_text()
+    seen: set[str] = set()
+    for _ in range(150):
+        readings = [Reading(sglang.plan().fold(disturbed(page, rng))) for _ in range(2)]
+        found = _restarts(*readings)
+        notes = [metric.name for metric in _COUNTED if _bounds_differ(*readings, metric.name)]
+        assert {metric.name for metric in _suspects(*readings)} >= set(notes)
+        with monkeypatch.context() as patch:
+            patch.setattr("sglang_collect.window._suspects", lambda later, earlier: _COUNTED)
+            assert _restarts(*readings) == found
+        seen.update(found)
+    assert len(seen) > 5
+    alone = Reading(sglang.plan().fold(page))
+    assert (_restarts(alone, alone), _suspects(alone, alone)) == ([], [])
+
+
+def disturbed(page: str, rng: random.Random) -> str:
+    """The page with a few of its numbers changed, and without a few of its lines."""
+    lines = page.splitlines()
+    for at in rng.sample(range(len(lines)), rng.choice([0, 3, 10])):
+        if not lines[at].startswith("#"):
+            series, value = lines[at].rsplit(" ", 1)
+            lines[at] = rng.choice(["", f"{series} {float(value) * 1.5}", f"{series} NaN", f"{series} 1"])
+    return "\n".join(lines) + "\n"
 
 
 def test_a_restarted_server_without_a_request_has_rates_of_zero() -> None:

@@ -204,6 +204,9 @@ bool core_is_whole(double value); /* does one hold it? */
 PyObject *core_picked(core_state *state, PyObject *fold, PyObject *slot, PyObject *whole);
 PyObject *core_pick(PyObject *module, PyObject *const *args, Py_ssize_t n_args);
 
+/* fallen.c */
+PyObject *core_fallen(PyObject *module, PyObject *const *args, Py_ssize_t n_args);
+
 /* model.c */
 int core_model_init(core_state *state);
 PyObject *core_build(PyObject *module, PyObject *const *args, Py_ssize_t n_args);

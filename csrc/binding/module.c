@@ -118,6 +118,11 @@ PyDoc_STRVAR(pick_doc,
              "    None stands for a dict without keys. Other values stay. Where the slot is None, so\n"
              "    is the value.");
 
+PyDoc_STRVAR(fallen_doc,
+             "fallen($module, later, earlier, names, /)\n--\n\n"
+             "Those of the names (tuple[str, ...]) of which the later fold has less than the earlier one: a\n"
+             "smaller number, count or sum, other bounds, an entry that is gone, no series any more.");
+
 PyDoc_STRVAR(build_doc, "build($module, model, defaults, values, extra=None, private=None, /)\n--\n\n"
                         "An object of a pydantic model, of values that are what its fields want.\n\n"
                         "model: its class.\n"
@@ -136,6 +141,7 @@ PyDoc_STRVAR(build_groups_doc,
 static PyMethodDef module_methods[] = {
     {"build", (PyCFunction)(void (*)(void))core_build, METH_FASTCALL, build_doc},
     {"build_groups", (PyCFunction)(void (*)(void))core_build_groups, METH_FASTCALL, build_groups_doc},
+    {"fallen", (PyCFunction)(void (*)(void))core_fallen, METH_FASTCALL, fallen_doc},
     {"pick", (PyCFunction)(void (*)(void))core_pick, METH_FASTCALL, pick_doc},
     {"process", process, METH_NOARGS, process_doc},
     {"parse", (PyCFunction)(void (*)(void))core_parse, METH_VARARGS | METH_KEYWORDS, parse_doc},
