@@ -18,7 +18,7 @@ from fleets import dead
 from servers import answer, serving, unused_port
 
 import sglang_collect as sc
-from sglang_collect import dashboard
+from sglang_collect import _recent, dashboard
 from sglang_collect.api import RouterSettings, create_app
 from sglang_collect.simulator import LoadModel, Simulator
 
@@ -204,8 +204,12 @@ def percent(ratio: float) -> str:
 
 
 def test_it_shows_the_true_numbers_and_goes_on_showing_them(
-    tab: Callable[..., Tab], serve: Callable[..., int], simulate: Callable[..., Simulator]
+    tab: Callable[..., Tab],
+    serve: Callable[..., int],
+    simulate: Callable[..., Simulator],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(_recent, "_MINUTE", 3600.0)  # a machine may be slow
     busy, calm = simulate(dp=2, tp=2, load=0.9), simulate(load=0.2)
     page = tab(serve({"busy": busy.url, "calm": calm.url}))
     earlier = sc.scrape(busy.url)
