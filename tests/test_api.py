@@ -53,7 +53,7 @@ def post(client: TestClient, endpoint: str | None = None, **more: Any) -> Any:
 
 
 def test_post_answers_with_the_snapshot(client: TestClient, server: Server) -> None:
-    response = post(client, server.url, timeout=5)
+    response = post(client, server.url, timeout=30)
     assert response.status_code == 200
     data = response.json()
     assert set(data) == {"success", "instance_id", "timestamp", "metrics", "error"}

@@ -19,7 +19,7 @@ from servers import answer, serving
 SCRAPE = """
 import sys, sglang_collect as sc
 try:
-    print(sc.scrape(sys.argv[1], timeout=5).system_metrics.num_requests_running)
+    print(sc.scrape(sys.argv[1], timeout=60).system_metrics.num_requests_running)
 except sc.TLSError as error:
     print(error.reason)
 """

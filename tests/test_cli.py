@@ -210,7 +210,7 @@ def test_a_failed_scrape_is_one_line_on_stderr_and_exit_code_1(
     capsys: pytest.CaptureFixture[str], reply: bytes, expected: list[str]
 ) -> None:
     with serving(lambda request, connection: connection.sendall(reply)) as server:
-        code, out, err = run(capsys, "scrape", server.url, "--timeout", "5")
+        code, out, err = run(capsys, "scrape", server.url, "--timeout", "60")
         assert (code, out) == (1, "")
         line = one_line(err)
         assert line.startswith(f"sglang-collect scrape: {server.url}: ")
@@ -349,7 +349,7 @@ def test_a_fleet_scraped_once_is_a_line_of_json_for_each_target(capsys: pytest.C
 
 def test_a_fleet_with_a_target_down_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(echo) as server:
-        code, out, err = run(capsys, "fleet", "--once", f"{server.url}/4", dead(), "--timeout", "5")
+        code, out, err = run(capsys, "fleet", "--once", f"{server.url}/4", dead(), "--timeout", "60")
     assert (code, err) == (1, "")
     good, bad = lines(out)
     assert (good["up"], bad["up"]) == (True, False)

@@ -74,7 +74,7 @@ def fetch(scraper: Scraper, reply: bytes | Answer, plan: Plan | None = PLAN, **o
 def test_a_scrape_is_submitted_and_waited_for(scraper: Scraper) -> None:
     before = time.time()
     with serving(answer(PAGE)) as server:
-        endpoint = Endpoint(server.url, timeout=5)
+        endpoint = Endpoint(server.url, timeout=60)
         number = scraper.submit(endpoint, PLAN)
         assert scraper.pending == 1
         [result] = scraper.wait()
@@ -91,7 +91,7 @@ def test_a_scrape_is_submitted_and_waited_for(scraper: Scraper) -> None:
     timings = result.timings
     assert list(timings) == ["resolved", "connected", "tls", "first_byte", "received", "done"]
     assert timings["tls"] == 0.0
-    assert 0 < timings["connected"] <= timings["first_byte"] <= timings["received"] <= timings["done"] < 5
+    assert 0 < timings["connected"] <= timings["first_byte"] <= timings["received"] <= timings["done"] < 60
     assert result.elapsed == timings["done"]
 
 

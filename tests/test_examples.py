@@ -99,7 +99,7 @@ def test_the_router_takes_the_least_loaded_rank(simulators: list[Simulator]) -> 
 
 def test_a_burst_is_spread_before_the_next_page_tells_of_it(simulators: list[Simulator]) -> None:
     balancer = example("load_router").Balancer()
-    with sc.Fleet([sc.Target(base(one), one.url) for one in simulators], timeout=5) as fleet:
+    with sc.Fleet([sc.Target(base(one), one.url) for one in simulators], timeout=60) as fleet:
         balancer.update(fleet.scrape())
     sent = [balancer.take() for _ in range(300)]
     assert len({(route.server, route.dp_rank) for route in sent}) == 3

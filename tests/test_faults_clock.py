@@ -73,7 +73,7 @@ def test_a_certificate_that_was_replaced_is_looked_at_within_five_minutes(
     clock: Path, tmp_path: Path
 ) -> None:
     script = """
-with sc.Fleet([sc.Target("x", sys.argv[2])], ca_file=sys.argv[3], timeout=5) as fleet:
+with sc.Fleet([sc.Target("x", sys.argv[2])], ca_file=sys.argv[3], timeout=60) as fleet:
     def scrape():
         (result,) = fleet.scrape()
         return result.error

@@ -328,7 +328,7 @@ def test_the_environment_changes_neither_where_we_connect_nor_what_we_send(
         monkeypatch.setenv("NO_PROXY", no_proxy)
         monkeypatch.setenv("no_proxy", no_proxy)
         with canary(22) as bird, serving(answer("sglang:num_requests_running 4\n")) as server:
-            snapshot = sc.scrape(server.url, timeout=5)
+            snapshot = sc.scrape(server.url, timeout=60)
             assert snapshot.system_metrics.num_requests_running == 4
             (request,) = server.requests
         assert bird.hits == []
