@@ -5,6 +5,7 @@ Labels are ``dict[str, str]``; an absent label and an empty one are the same.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from os import PathLike
 from types import MappingProxyType
 from typing import Any, Final, Literal, SupportsIndex, TypeVar, final, overload
@@ -62,19 +63,16 @@ def fallen(later: Fold, earlier: Fold, names: tuple[str, ...], /) -> tuple[str, 
     """
 
 def build(
-    model: type[_T],
-    defaults: dict[str, Any],
-    values: dict[str, Any],
-    extra: dict[str, Any] | None = None,
-    private: dict[str, Any] | None = None,
+    mould: tuple[type[_T], dict[str, Any], tuple[str, ...], dict[str, Any] | None],
+    values: tuple[Any, ...],
+    private: dict[str, Any] | None,
     /,
 ) -> _T:
     """An object of a pydantic model, of values that are what its fields want.
 
-    model: its class.
-    defaults: dict of fields that are not set.
-    values: dict of those that are.
-    extra: what the class keeps of others, None or a dict.
+    mould: what it has in common with others: its class, a dict of its fields, a tuple of
+        the names of those that are set, and what the class keeps of others, None or a dict.
+    values: tuple of the values of the fields that are set.
     private: dict of its private attributes; None where it has none.
     """
 
@@ -88,6 +86,17 @@ def build_groups(
 
     groups: tuple of (name, model, defaults, fields): a dict of all fields, and those of
         them to be set, as for pick().
+    """
+
+def add_fields(object: Any, values: dict[str, Any], /) -> None:
+    """Gives an object of a pydantic model the fields of a dict that it has not yet; all of
+    them then count as set.
+    """
+
+def moment(seconds: float, /) -> datetime:
+    """The datetime, in UTC, of so many seconds since 1970, to the nearest microsecond.
+
+    Raises ValueError for what is in no calendar: years 1 to 9999.
     """
 
 @final
@@ -398,6 +407,9 @@ class Fold(Mapping[str, Any]):
     def n_samples(self) -> int:
         """int: samples on the whole page."""
     @property
+    def found_nothing(self) -> bool:
+        """bool: the page has samples, and none of them is of any slot."""
+    @property
     def flaws(self) -> tuple[str, ...]:
         """tuple[str, ...]: slots that have a reason() or whose bounds_differ()."""
     def __len__(self) -> int: ...
@@ -563,6 +575,9 @@ class Result:
     def started(self) -> float:
         """float: seconds since 1970 at submission."""
     @property
+    def at(self) -> float:
+        """float: the same moment by time.monotonic()."""
+    @property
     def elapsed(self) -> float:
         """float: seconds from submission to the end."""
     @property
@@ -579,6 +594,8 @@ class Result:
     @property
     def retried(self) -> bool:
         """bool: a kept connection had died; asked again on a new one."""
+    def __deepcopy__(self, memo: object, /) -> Result:
+        """The result itself."""
 
 @final
 class Scraper:

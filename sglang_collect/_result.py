@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from functools import partial, reduce
 from operator import add
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -21,7 +21,7 @@ from ._numbers import plan_record
 from .catalog import Reading, histogram_slot, sglang
 from .collector import _reason
 from .errors import NotExposition
-from .models import SGLangMetricsSnapshot, since_boot
+from .models import Read, SGLangMetricsSnapshot, Source, snapshot_of
 
 if TYPE_CHECKING:
     from .fleet import Target
@@ -36,48 +36,28 @@ logger = logging.getLogger("sglang_collect")
 class Good:
     """What a good scrape left."""
 
-    __slots__ = ("_page", "_snapshot", "_target", "at", "body_bytes", "fold", "started")
+    __slots__ = ("_snapshot", "_source", "_target", "at", "body_bytes", "fold", "started")
 
-    def __init__(
-        self,
-        target: Target,
-        fold: _core.Fold,
-        page: Callable[[], _core.Page | None],
-        body_bytes: int,
-        started: float,
-        at: float,
-    ) -> None:
+    def __init__(self, target: Target, source: Source, body_bytes: int, started: float) -> None:
         self._target = target
-        self._page = page
+        self._source = source
         self._snapshot: SGLangMetricsSnapshot | None = None
-        self.fold = fold
+        self.fold: _core.Fold = source.fold
         self.body_bytes = body_bytes
         self.started = started  # seconds since 1970
-        self.at = at  # the same moment by the clock that nobody sets
+        self.at: float = source.at or 0.0  # the same moment by the clock that nobody sets
 
     def snapshot(self) -> SGLangMetricsSnapshot:
         if self._snapshot is None:
-            self._snapshot = SGLangMetricsSnapshot._from_fold(
-                self.fold,
-                self._page,
-                instance_id=self._target.instance_id,
-                endpoint=self._target.endpoints[0],
-                timestamp=_moment(self.started),
-                at=self.at,
+            target, moment = self._target, _core.moment(self.started)
+            self._snapshot = snapshot_of(
+                SGLangMetricsSnapshot, self._source, moment, target.instance_id, target.endpoints[0]
             )
         return self._snapshot
 
     def without_page(self) -> Good:
         """The same for a window, which needs no page: the text is what takes up memory."""
-        return Good(self._target, self.fold, _no_page, self.body_bytes, self.started, self.at)
-
-
-def _no_page() -> None:
-    return None
-
-
-def _moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, timezone.utc)
+        return Good(self._target, Read(self.fold, at=self.at), self.body_bytes, self.started)
 
 
 @dataclass(eq=False, slots=True)
@@ -102,7 +82,7 @@ class ScrapeResult:
     @property
     def started(self) -> datetime:
         """When the scrape began, UTC."""
-        return _moment(self._started)
+        return _core.moment(self._started)
 
     @property
     def up(self) -> bool:
@@ -164,7 +144,7 @@ class ScrapeResult:
     def _last_record(self) -> dict[str, Any] | None:
         """When the scrape of the newest good page began, and the plan's groups of it."""
         last = self._last
-        return None if last is None else {"timestamp": _moment(last.started), **plan_record(last.fold)}
+        return None if last is None else {"timestamp": _core.moment(last.started), **plan_record(last.fold)}
 
     def summary(self) -> dict[str, Any]:
         """All but the snapshots, as JSON has it."""
@@ -213,23 +193,14 @@ def outcome_of(target: Target, limits: Limits, ends: Sequence[Any]) -> Outcome:
     if error is not None:
         return Outcome(started, elapsed, error, None)
     try:
-        fold, page, size = _joined(ends, limits) if len(ends) > 1 else _alone(ends[0])
+        source, size = _joined(ends, limits) if len(ends) > 1 else (ends[0], len(ends[0].body or b""))
     except Exception as unreadable:
         return Outcome(started, elapsed, unreadable, None)
-    good = Good(target, fold, page, size, started, since_boot(started, elapsed))
-    return Outcome(started, elapsed, None, good)
+    return Outcome(started, elapsed, None, Good(target, source, size, started))
 
 
-_Read = tuple[_core.Fold, Callable[[], "_core.Page | None"], int]
-
-
-def _alone(result: _core.Result) -> _Read:
-    assert result.fold is not None
-    return result.fold, partial(getattr, result, "page"), len(result.body or b"")
-
-
-def _joined(results: Sequence[_core.Result], limits: Limits) -> _Read:
-    """The series of all pages as those of one, which the rules of the catalogue then read.
+def _joined(results: Sequence[_core.Result], limits: Limits) -> tuple[Read, int]:
+    """The series of all pages as those of one, which the rules of the catalogue then read; their bytes.
 
     Each has been read alone, with its own errors, so that what fails here is their number.
     """
@@ -252,7 +223,8 @@ def _joined(results: Sequence[_core.Result], limits: Limits) -> _Read:
     limits = replace(limits, body_bytes=limits.body_bytes * n, samples=limits.samples * n)
     joined = sglang.plan().fold(data, format=kind, limits=limits)
     fold = _Joined(joined, [result.fold for result in results if result.fold is not None])
-    return cast("_core.Fold", fold), partial(_core.parse, data, format=kind, limits=limits), size
+    page = partial(_core.parse, data, format=kind, limits=limits)
+    return Read(cast("_core.Fold", fold), page, min(result.at for result in results)), size
 
 
 class _Joined(Mapping[str, Any]):

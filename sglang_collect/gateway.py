@@ -7,35 +7,28 @@ numbers and tells nothing of the engines. A snapshot of it would be empty, which
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from . import _core
 from .catalog import sglang
 from .errors import NotExposition
 
-__all__ = ["PREFIXES", "refuse_gateway", "wants_nothing"]
+__all__ = ["PREFIXES", "refuse_gateway"]
 
 PREFIXES = ("smg_", "sgl_router_")
 """What the names of its metrics begin with: from v0.5.7, and before."""
 
 
-def wants_nothing(fold: _core.Fold) -> bool:
-    """Is it of a page of which the plan wanted nothing?"""
-    return fold.n_samples > 0 and not any(map(fold.n_series, fold))
-
-
-def refuse_gateway(page: Callable[[], _core.Page | None], *, endpoint: str, elapsed: float) -> None:
+def refuse_gateway(page: _core.Page | None, *, endpoint: str, elapsed: float) -> None:
     """Looks at a page of which the plan wanted nothing.
 
     Args:
-        page: gives the page.
+        page: the page.
         endpoint: where it came from, for the error.
         elapsed: seconds it took, for the error.
 
     Raises:
         NotExposition: it is the gateway's page of itself.
     """
-    names = [sample.name for sample in found.samples] if (found := page()) is not None else []
+    names = [sample.name for sample in page.samples] if page is not None else []
     own = [name for name in names if name.startswith(PREFIXES)]
     if own and not any(name.startswith(sglang.PREFIXES) for name in names):
         raise NotExposition(

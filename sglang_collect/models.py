@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -30,7 +30,7 @@ from pydantic_core import to_json
 from . import _core
 from ._numbers import group_numbers, native_json, native_numbers, plan_groups, plan_json
 from .catalog import Reading, sglang, sglang_fields
-from .gateway import refuse_gateway, wants_nothing
+from .gateway import refuse_gateway
 from .groups import (
     NATIVE_GROUPS,
     PLAN_GROUPS,
@@ -80,6 +80,7 @@ __all__ = [
     "SGLangTokens",
     "reading_of",
     "snapshot_from_result",
+    "snapshot_of",
 ]
 
 # ----------------------------------------------------------------------- types
@@ -144,110 +145,131 @@ def _native_group(reading: Reading, name: str) -> Any:
     return NATIVE_GROUPS[name].model_validate(numbers)
 
 
-class _Source:
-    """What a snapshot was read from, kept for what is made when first read. Never changes.
+class Source(Protocol):
+    """What a snapshot was read from, kept for what is made when first read: a good ``Result``, or a ``Read``.
 
-    ``at`` is when its scrape began, by the clock that nobody sets; None where it is not of a scrape.
+    It never changes, so that copies of a snapshot share it.
     """
 
-    __slots__ = ("at", "fold", "page")
-
-    def __init__(
-        self, fold: _core.Fold, page: Callable[[], _core.Page | None] | None, at: float | None
-    ) -> None:
-        self.fold = fold
-        self.page = page
-        self.at = at
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Source:
-        return self
+    @property
+    def fold(self) -> Any:
+        """The page, folded by the catalogue's plan."""
 
     @property
-    def is_of_one_page(self) -> bool:
-        """Is it no fold over the pages of several nodes?"""
-        return type(self.fold) is _core.Fold
+    def page(self) -> _core.Page | None:
+        """The page itself; None where it was let go."""
 
-    def make(self, name: str, timestamp: datetime) -> dict[str, Any]:
-        """One of the fields that are made late, with others that come of the same reading."""
-        if name in _OF_PLAN:
-            return plan_groups(self.fold)
-        return {name: self._value(name, timestamp)}
+    @property
+    def at(self) -> float | None:
+        """When its scrape began, by ``time.monotonic()``; None where it is not of a scrape."""
 
-    def _value(self, name: str, timestamp: datetime) -> Any:
-        reading = Reading(self.fold)
-        if name == "raw_metrics":
-            return self._raw_metrics(timestamp)
-        if name == "notes":
-            return sglang_fields.notes(reading)
-        if name == "model_names":
-            return list(reading.labels("model_name"))
-        if name == "engine_type":
-            return _engine_type(reading)
-        if name == "models":
-            folds = self.folds(reading.labels("model_name"))
-            return {
-                model: SGLangModelMetrics.model_validate(native_numbers(fold))
-                for model, fold in folds.items()
-            }
-        return _native_group(reading, name)
 
-    def folds(self, names: Sequence[str]) -> dict[str, _core.Fold]:
-        """What the page has of each of its models; all of it where it names one alone."""
-        if len(names) == 1:
-            return {names[0]: self.fold}
-        page = self.page() if self.page is not None and len(names) <= sglang_fields.MAX_MODELS else None
-        if page is None:
-            return {}
-        return {name: sglang.model_plan(name).fold(page) for name in names}
+class Read:
+    """A page that was folded, whether it came of one scrape or not.
 
-    def json(
-        self,
-        *,
-        timestamp: datetime,
-        instance_id: str,
-        endpoint: str,
-        loads_timestamp: datetime | None = None,
-        raw: bool,
-    ) -> bytes:
-        """A snapshot of which nothing has been made. The one model is written once."""
-        reading = Reading(self.fold)
-        names = reading.labels("model_name")
-        head = to_json({"timestamp": timestamp, "instance_id": instance_id, "endpoint": endpoint})
-        page = to_json(
-            {
-                "notes": sglang_fields.notes(reading),
-                "model_names": names,
-                "engine_type": _engine_type(reading),
-                "loads_timestamp": loads_timestamp,
-            }
-        )
-        plan = plan_json(self.fold)
-        native = native_json(self.fold)
-        models = b",".join(
-            to_json(name) + b":" + (native if fold is self.fold else native_json(fold))
-            for name, fold in self.folds(names).items()
-        )
-        samples = to_json(self._samples(timestamp), inf_nan_mode="null") if raw else b"[]"
-        parts = (head[:-1], plan[1:-1], page[1:-1], native[1:-1], models, samples)
-        return b'%b,%b,%b,%b,"models":{%b},"raw_metrics":%b}' % parts
+    Args:
+        fold: the page, folded by the catalogue's plan.
+        page: gives the page; None where it was let go.
+        at: when its scrape began, by ``time.monotonic()``; None where it is not of a scrape.
+    """
 
-    def _raw_metrics(self, timestamp: datetime) -> list[PrometheusMetric]:
-        return [PrometheusMetric.model_validate(sample) for sample in self._samples(timestamp)]
+    __slots__ = ("_page", "at", "fold")
 
-    def _samples(self, timestamp: datetime) -> list[dict[str, Any]]:
-        """The fields of a ``PrometheusMetric`` for each of SGLang's samples."""
-        page = self.page() if self.page is not None else None
-        return [
-            {
-                "name": sample.name,
-                "type": sample.family.type,
-                "value": sample.value,
-                "labels": sample.labels,
-                "timestamp": _moment(sample.timestamp) or timestamp,
-            }
-            for sample in (page.samples if page is not None else ())
-            if sample.name.startswith(sglang.PREFIXES)
-        ]
+    def __init__(
+        self, fold: _core.Fold, page: Callable[[], _core.Page] | None = None, at: float | None = None
+    ) -> None:
+        self.fold = fold
+        self._page = page
+        self.at = at
+
+    @property
+    def page(self) -> _core.Page | None:
+        return None if self._page is None else self._page()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Read:
+        return self
+
+
+def _made(source: Source, name: str, timestamp: datetime) -> Any:
+    """One of the fields that are made late."""
+    reading = Reading(source.fold)
+    if name == "raw_metrics":
+        return [PrometheusMetric.model_validate(sample) for sample in _samples(source, timestamp)]
+    if name == "notes":
+        return sglang_fields.notes(reading)
+    if name == "model_names":
+        return list(reading.labels("model_name"))
+    if name == "engine_type":
+        return _engine_type(reading)
+    if name == "models":
+        folds = _folds(source, reading.labels("model_name"))
+        return {
+            model: SGLangModelMetrics.model_validate(native_numbers(fold)) for model, fold in folds.items()
+        }
+    return _native_group(reading, name)
+
+
+def _folds(source: Source, names: Sequence[str]) -> dict[str, _core.Fold]:
+    """What the page has of each of its models; all of it where it names one alone."""
+    if len(names) == 1:
+        return {names[0]: source.fold}
+    page = source.page if len(names) <= sglang_fields.MAX_MODELS else None
+    if page is None:
+        return {}
+    return {name: sglang.model_plan(name).fold(page) for name in names}
+
+
+def _samples(source: Source, timestamp: datetime) -> list[dict[str, Any]]:
+    """The fields of a ``PrometheusMetric`` for each of SGLang's samples."""
+    page = source.page
+    return [
+        {
+            "name": sample.name,
+            "type": sample.family.type,
+            "value": sample.value,
+            "labels": sample.labels,
+            "timestamp": _moment(sample.timestamp) or timestamp,
+        }
+        for sample in (page.samples if page is not None else ())
+        if sample.name.startswith(sglang.PREFIXES)
+    ]
+
+
+def _is_of_one_page(source: Source) -> bool:
+    """Is it no fold over the pages of several nodes?"""
+    return type(source.fold) is _core.Fold
+
+
+def _json(
+    source: Source,
+    *,
+    timestamp: datetime,
+    instance_id: str,
+    endpoint: str,
+    loads_timestamp: datetime | None = None,
+    raw: bool,
+) -> bytes:
+    """A snapshot of which nothing has been made. The one model is written once."""
+    reading = Reading(source.fold)
+    names = reading.labels("model_name")
+    head = to_json({"timestamp": timestamp, "instance_id": instance_id, "endpoint": endpoint})
+    page = to_json(
+        {
+            "notes": sglang_fields.notes(reading),
+            "model_names": names,
+            "engine_type": _engine_type(reading),
+            "loads_timestamp": loads_timestamp,
+        }
+    )
+    plan = plan_json(source.fold)
+    native = native_json(source.fold)
+    models = b",".join(
+        to_json(name) + b":" + (native if fold is source.fold else native_json(fold))
+        for name, fold in _folds(source, names).items()
+    )
+    samples = to_json(_samples(source, timestamp), inf_nan_mode="null") if raw else b"[]"
+    parts = (head[:-1], plan[1:-1], page[1:-1], native[1:-1], models, samples)
+    return b'%b,%b,%b,%b,"models":{%b},"raw_metrics":%b}' % parts
 
 
 def _engine_type(reading: Reading) -> str | None:
@@ -257,38 +279,38 @@ def _engine_type(reading: Reading) -> str | None:
 def _moment(seconds: float | None) -> datetime | None:
     """A sample's timestamp; None where it has none, or one that no calendar holds."""
     try:
-        return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)
-    except (OverflowError, ValueError, OSError):
+        return None if seconds is None else _core.moment(seconds)
+    except ValueError:
         return None
 
 
 # ---------------------------------------------------------------- the snapshot
 
 _OF_PLAN = (*PLAN_GROUPS, "absent")
-_MADE_LATE = (
-    *_OF_PLAN,
-    "notes",
-    "model_names",
-    "engine_type",
-    *SGLangModelMetrics.model_fields,
-    "models",
-    "raw_metrics",
+_MADE_LATE = dict.fromkeys(  # in order
+    (
+        *_OF_PLAN,
+        "notes",
+        "model_names",
+        "engine_type",
+        *SGLangModelMetrics.model_fields,
+        "models",
+        "raw_metrics",
+    )
 )
 
 
-class _Blank(NamedTuple):
-    """A snapshot without what is made late: what all of its class have in common."""
-
-    fields: dict[str, Any]
-    extra: dict[str, Any] | None
-    private: dict[str, Any]
+_SET = ("timestamp", "instance_id", "endpoint")
+_Mould = tuple[type[Any], dict[str, Any], tuple[str, ...], dict[str, Any] | None]
 
 
 @functools.cache
-def _blank(cls: type[SGLangMetricsSnapshot]) -> _Blank:
-    made = cls.model_validate({"instance_id": "", "endpoint": "", **{group: {} for group in PLAN_GROUPS}})
+def _mould(cls: type[SGLangMetricsSnapshot]) -> tuple[_Mould, dict[str, Any]]:
+    """What snapshots of a class have in common before anything is made late; and their private attributes."""
+    groups: dict[str, Any] = {group: {} for group in PLAN_GROUPS}
+    made = cls.model_validate({"instance_id": "", "endpoint": "", **groups})
     fields = {name: value for name, value in vars(made).items() if name not in _MADE_LATE}
-    return _Blank(fields, made.__pydantic_extra__, _private(made))
+    return (cls, fields, _SET, made.__pydantic_extra__), _private(made)
 
 
 def _private(snapshot: SGLangMetricsSnapshot) -> dict[str, Any]:
@@ -363,7 +385,7 @@ class SGLangMetricsSnapshot(Model):
     raw_metrics: list[PrometheusMetric] = Field(default_factory=list, repr=False)
     """Raw Prometheus metrics"""
 
-    _source: _Source | None = PrivateAttr(default=None)
+    _source: Source | None = PrivateAttr(default=None)
 
     @classmethod
     def from_text(
@@ -393,35 +415,11 @@ class SGLangMetricsSnapshot(Model):
         if not isinstance(timestamp, datetime | None):
             raise TypeError(f"timestamp must be a datetime, not {type(timestamp).__name__}")
         kept = data if isinstance(data, (bytes, str)) else bytes(data)
-        fold, page = sglang.plan().fold(kept, format=format), lambda: _core.parse(kept, format=format)
-        if wants_nothing(fold):
-            refuse_gateway(page, endpoint=endpoint, elapsed=0.0)
-        return cls._from_fold(
-            fold,
-            page,
-            instance_id=instance_id,
-            endpoint=endpoint,
-            timestamp=_now() if timestamp is None else _as_utc(timestamp),
-        )
-
-    @classmethod
-    def _from_fold(
-        cls,
-        fold: _core.Fold,
-        page: Callable[[], _core.Page | None],
-        *,
-        instance_id: str,
-        endpoint: str,
-        timestamp: datetime,
-        at: float | None = None,
-    ) -> Self:
-        """``timestamp`` is in UTC, ``at`` the same moment by the clock that nobody sets."""
-        if not isinstance(instance_id, str):
-            raise TypeError(f"instance_id must be a str, not {type(instance_id).__name__}")
-        blank = _blank(cls)
-        named = {"timestamp": timestamp, "instance_id": instance_id, "endpoint": endpoint}
-        private = {**blank.private, "_source": _Source(fold, page, at)}
-        return _core.build(cls, blank.fields, named, blank.extra, private)
+        source = Read(sglang.plan().fold(kept, format=format), partial(_core.parse, kept, format=format))
+        if source.fold.found_nothing:
+            refuse_gateway(source.page, endpoint=endpoint, elapsed=0.0)
+        moment = _now() if timestamp is None else _as_utc(timestamp)
+        return snapshot_of(cls, source, moment, instance_id, endpoint)
 
     def to_json(self, *, raw: bool = True) -> bytes:
         """The snapshot as ``model_dump_json()`` has it, in less time where nobody has read it before.
@@ -429,10 +427,10 @@ class SGLangMetricsSnapshot(Model):
         Args:
             raw: with the samples of its page; else ``raw_metrics`` is empty.
         """
-        source: _Source | None = _private(self).get("_source")
+        source: Source | None = _private(self).get("_source")
         untouched = type(self) is SGLangMetricsSnapshot and self.__dict__.keys().isdisjoint(_MADE_LATE)
-        if untouched and source is not None and source.is_of_one_page:
-            return source.json(**self.__dict__, raw=raw)
+        if untouched and source is not None and _is_of_one_page(source):
+            return _json(source, **self.__dict__, raw=raw)
         dumped = self if raw else self.model_copy(update={"raw_metrics": []})
         return dumped.model_dump_json().encode()
 
@@ -455,19 +453,6 @@ class SGLangMetricsSnapshot(Model):
         return between(earlier, self)
 
     if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            if name in _MADE_LATE and (source := _private(self).get("_source")) is not None:
-                if name == "raw_metrics" and len(self.model_names) > 1:
-                    _ = self.models  # which reads the page too
-                made, fields = source.make(name, self.timestamp), self.__dict__
-                for late, value in made.items():
-                    fields.setdefault(late, value)
-                self.__pydantic_fields_set__.update(made)
-                if name == "raw_metrics":
-                    self._source = _Source(source.fold, None, source.at)  # the page is not needed any more
-                return fields[name]
-            return super().__getattr__(name)
 
         def __repr_args__(self) -> Any:
             _ = self.absent
@@ -499,6 +484,68 @@ class SGLangMetricsSnapshot(Model):
         return {name: dumped[name] for name in (*type(self).model_fields, *dumped) if name in dumped}
 
 
+class _Late:
+    """A field that is made when it is first read, and then stands in the object's ``__dict__`` as any other.
+
+    ``__getattr__`` would do, but is called when all else has failed, which takes half as long as to make the
+    plan's groups. The class itself does not have the attribute: pydantic would take it for a default.
+    """
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, snapshot: SGLangMetricsSnapshot | None, cls: object = None) -> Any:
+        private = None if snapshot is None else snapshot.__pydantic_private__
+        if snapshot is None or private is None or (source := private["_source"]) is None:
+            raise AttributeError(self._name)
+        self._make(snapshot, source)
+        return snapshot.__dict__[self._name]
+
+    def _make(self, snapshot: SGLangMetricsSnapshot, source: Source) -> None:
+        _core.add_fields(snapshot, {self._name: _made(source, self._name, snapshot.timestamp)})
+
+
+class _OfPlan(_Late):
+    """One of the plan's groups, which are made together, or ``absent``."""
+
+    __slots__ = ()
+
+    def _make(self, snapshot: SGLangMetricsSnapshot, source: Source) -> None:
+        _core.add_fields(snapshot, plan_groups(source.fold))
+
+
+class _RawMetrics(_Late):
+    """``raw_metrics``, after which the page is not needed any more."""
+
+    __slots__ = ()
+
+    def _make(self, snapshot: SGLangMetricsSnapshot, source: Source) -> None:
+        if len(snapshot.model_names) > 1:
+            _ = snapshot.models  # which reads the page too
+        super()._make(snapshot, source)
+        snapshot._source = Read(source.fold, at=source.at)
+
+
+for _name in _MADE_LATE:
+    _kind = _OfPlan if _name in _OF_PLAN else _RawMetrics if _name == "raw_metrics" else _Late
+    setattr(SGLangMetricsSnapshot, _name, _kind(_name))
+
+_Snapshot = TypeVar("_Snapshot", bound=SGLangMetricsSnapshot)
+
+
+def snapshot_of(
+    cls: type[_Snapshot], source: Source, moment: datetime, instance_id: str, endpoint: str
+) -> _Snapshot:
+    """A snapshot taken at a moment, which is in UTC."""
+    if not isinstance(instance_id, str):
+        raise TypeError(f"instance_id must be a str, not {type(instance_id).__name__}")
+    mould, private = _mould(cls)
+    made: _Snapshot = _core.build(mould, (moment, instance_id, endpoint), {**private, "_source": source})
+    return made
+
+
 def reading_of(snapshot: SGLangMetricsSnapshot) -> Reading:
     """What a snapshot was read from; ValueError where it did not keep it."""
     return Reading(_source_of(snapshot).fold)
@@ -512,7 +559,7 @@ def seconds_between(earlier: SGLangMetricsSnapshot, later: SGLangMetricsSnapshot
     return ended - began
 
 
-def _source_of(snapshot: SGLangMetricsSnapshot) -> _Source:
+def _source_of(snapshot: SGLangMetricsSnapshot) -> Source:
     if snapshot._source is None:
         raise ValueError(
             f"this snapshot of {snapshot.instance_id!r} came out of JSON or a pickle, or was made by hand: "
@@ -525,28 +572,10 @@ def snapshot_from_result(result: _core.Result, *, instance_id: str) -> SGLangMet
     """The snapshot of a good scrape that was folded by the catalogue's plan."""
     fold = result.fold
     assert fold is not None
-    if wants_nothing(fold):
-        refuse_gateway(lambda: result.page, endpoint=result.endpoint.label, elapsed=result.elapsed)
-    return SGLangMetricsSnapshot._from_fold(
-        fold,
-        lambda: result.page,
-        instance_id=instance_id,
-        endpoint=result.endpoint.url,
-        timestamp=datetime.fromtimestamp(result.started, timezone.utc),
-        at=since_boot(result.started, result.elapsed),
-    )
-
-
-_MOMENT = 0.5  # seconds from the end of a scrape until its outcome is made, at most
-
-
-def since_boot(started: float, elapsed: float) -> float:
-    """When a scrape began, by the clock that nobody sets.
-
-    It has ended a moment ago, and the other clock tells when it began, unless that was set meanwhile.
-    """
-    ago = time.time() - started
-    return time.monotonic() - (ago if elapsed <= ago <= elapsed + _MOMENT else elapsed)
+    if fold.found_nothing:
+        refuse_gateway(result.page, endpoint=result.endpoint.label, elapsed=result.elapsed)
+    moment = _core.moment(result.started)
+    return snapshot_of(SGLangMetricsSnapshot, result, moment, instance_id, result.endpoint.url)
 
 
 # ------------------------------------------------------------------- messages

@@ -103,17 +103,20 @@ def fold() -> None:
                 )
             )
         assert found == dict(found)
-        repr((found, found.n_samples, found.flaws))
+        repr((found, found.n_samples, found.found_nothing, found.flaws))
         fields = tuple((name, name, True) for name in found)
         repr((_core.pick(fields, found), _core.pick((("x", "by", False), ("y", None, False)), found)))
         for wrong in ((("x", "none", True),), ((["x"], "by", True),), [], ("x",)):
             with suppress(KeyError, TypeError):
                 _core.pick(wrong, found)  # type: ignore[arg-type]
         group = "group", Kept, dict.fromkeys(found), fields
-        repr((_core.build(Kept, {"a": 1}, {"b": 2}, None, {}), _core.build_groups((group,), found)))
+        kept = _core.build((Kept, {"a": 1}, ("b",), None), (2,), {})
+        repr((_core.add_fields(kept, {"c": 3}), kept, _core.build_groups((group,), found)))
         for nothing in (int, object, 5, _core.Fold):
             with suppress(AttributeError, TypeError):
-                _core.build(nothing, {}, {})  # type: ignore[type-var]
+                _core.build((nothing, {}, (), None), (), None)  # type: ignore[arg-type]
+            with suppress(AttributeError, TypeError):
+                _core.add_fields(nothing, {"a": 1})
             with suppress(AttributeError, TypeError):
                 _core.build_groups((("group", nothing, {}, fields),), found)  # type: ignore[arg-type]
         fields = (("a", "a", True), ("h", "h", False), ("f", "f", False), ("m", None, True), ("o", ()))
@@ -152,6 +155,9 @@ def fold_steadily() -> None:
     with suppress(TypeError):
         Steady(None)  # type: ignore[arg-type]
     assert _core.process() == _core.process() > 0
+    for seconds in (1.7e9, 1e300):
+        with suppress(ImportError, AttributeError, ValueError):  # not every interpreter has a datetime in C
+            repr(_core.moment(seconds))
 
 
 def make_plans() -> None:

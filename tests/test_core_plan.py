@@ -240,19 +240,20 @@ def test_groups_are_built_of_a_fold_as_validation_would_build_them() -> None:
     assert _core.build_groups((), found) == {"absent": []}
 
 
-def test_a_model_is_built_of_what_its_fields_want() -> None:
-    class Kept(Numbers):
-        _mine: int = PrivateAttr(default=1)
+class Kept(Numbers):
+    _mine: int = PrivateAttr(default=1)
 
-    values = {"whole": 3}
-    made = _core.build(Kept, Numbers().model_dump(), values, None, {"_mine": 2})
+
+def test_a_model_is_built_of_what_its_fields_want() -> None:
+    fields = Numbers().model_dump()
+    made = _core.build((Kept, fields, ("whole",), None), (3,), {"_mine": 2})
     assert (made.model_dump(), made._mine, made.model_fields_set) == (
         {"whole": 3, "plain": 0.5},
         2,
         {"whole"},
     )
     made.whole = 4
-    assert values == {"whole": 3}
+    assert fields == {"whole": 0, "plain": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -260,17 +261,48 @@ def test_a_model_is_built_of_what_its_fields_want() -> None:
 )
 def test_what_is_no_model_is_not_built(model: Any) -> None:
     with pytest.raises((TypeError, AttributeError)):
-        _core.build(model, {}, {})
+        _core.build((model, {}, (), None), (), None)
     with pytest.raises((TypeError, AttributeError)):
         _core.build_groups((("group", model, {}, ()),), fold(run=Extract(["run"])))
+    with pytest.raises((TypeError, AttributeError)):
+        _core.add_fields(model, {})
+
+
+MOULD = (Numbers, {}, ("whole",), None)
 
 
 @pytest.mark.parametrize(
-    "args", [(Numbers, {}), (Numbers, [], {}), (Numbers, {}, None), (Numbers, {}, {}, 1, 2, 3)]
+    "args",
+    [
+        (),
+        (MOULD, (1,)),
+        (MOULD, (1,), None, None),
+        (MOULD, [1], None),
+        (MOULD, (), None),
+        (MOULD, (1, 2), None),
+        (list(MOULD), (1,), None),
+        (MOULD[:3], (1,), None),
+        ((Numbers, [], ("whole",), None), (1,), None),
+        ((Numbers, {}, ["whole"], None), (1,), None),
+        ((Numbers, {}, (["whole"],), None), (1,), None),
+    ],
 )
 def test_arguments_that_make_no_model_are_a_type_error(args: Any) -> None:
     with pytest.raises(TypeError):
         _core.build(*args)
+
+
+def test_fields_are_added_where_there_are_none_yet() -> None:
+    made = Numbers(whole=1)
+    del made.plain
+    _core.add_fields(made, {"whole": 2, "plain": 3.0})
+    assert (made.whole, made.plain, made.model_fields_set) == (1, 3.0, {"whole", "plain"})
+
+
+@pytest.mark.parametrize("args", [(), (Numbers(),), (Numbers(), []), (Numbers(), {}, {})])
+def test_what_adds_no_fields_is_a_type_error(args: Any) -> None:
+    with pytest.raises(TypeError):
+        _core.add_fields(*args)
 
 
 @pytest.mark.parametrize(
@@ -434,6 +466,12 @@ def test_a_plan_of_the_wrong_types_is_a_type_error() -> None:
 def test_what_the_core_refuses_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="label"):
         Plan(["x:"], {"a": Extract([], kind="label")})
+
+
+def test_a_fold_tells_whether_the_page_had_anything_for_it() -> None:
+    assert not fold(run=Extract(["run"]), none=Extract(["none"])).found_nothing
+    assert fold(none=Extract(["none"])).found_nothing
+    assert not Plan([""], {"none": Extract(["none"])}).fold("").found_nothing
 
 
 def test_plans_and_what_they_find_stay_in_the_process() -> None:

@@ -87,6 +87,7 @@ def test_a_scrape_is_submitted_and_waited_for(scraper: Scraper) -> None:
     assert (result.format, result.status, result.framing) == ("text", 200, "length")
     assert (result.reused, result.retried, result.wire_bytes) == (False, False, len(PAGE))
     assert before - 1 < result.started < time.time() + 1
+    assert 0 <= time.monotonic() - result.at < 60
     assert repr(result) == f"<Result {server.url}: ok>"
     timings = result.timings
     assert list(timings) == ["resolved", "connected", "tls", "first_byte", "received", "done"]

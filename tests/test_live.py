@@ -31,6 +31,7 @@ from sglang_collect._recent import Recent, point_of_all, totals
 from sglang_collect._result import Good, ScrapeResult
 from sglang_collect.api import HOP_HEADER, RouterSettings, create_app
 from sglang_collect.catalog import sglang
+from sglang_collect.models import Read
 from sglang_collect.simulator import LoadModel, Simulator
 
 ABSENT_ROW = {
@@ -412,7 +413,7 @@ class Life:
             f'sglang:num_running_reqs{{model_name="m",worker_addr="{server}"}} 1\n'
         )
         fold = sglang.plan().fold(text.encode())
-        good = Good(self._target, fold, lambda: None, len(text), 1e9 + self.now, self.now)
+        good = Good(self._target, Read(fold, at=self.now), len(text), 1e9 + self.now)
         self.recent.note(ScrapeResult(self._target, None, 0, 0.01, good.started, good, self._before))
         self._before = good
         return self.row()

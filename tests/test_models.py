@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import PrivateAttr, ValidationError
 from servers import answer, serving
 
 import sglang_collect
@@ -403,6 +403,32 @@ def test_the_page_is_let_go_once_its_samples_are_read() -> None:
     assert snapshot._source.page is None
     assert len(twin.raw_metrics) == 7
     assert snapshot.since(read(timestamp=snapshot.timestamp - timedelta(seconds=1))).seconds == 1.0
+
+
+def test_a_deep_copy_of_what_was_scraped_reads_the_same_page() -> None:
+    with serving(answer(SERVER_PAGE)) as server:
+        snapshot = scrape(server.url)
+    twin = copy.deepcopy(snapshot)
+    assert len(snapshot.raw_metrics) == 7
+    assert twin == snapshot
+
+
+def test_a_class_of_its_own_has_the_same_fields_made_late() -> None:
+    class Named(SGLangMetricsSnapshot):
+        name: str = "n"
+        _mine: int = PrivateAttr(default=1)
+
+    snapshot = Named.from_text(SERVER_PAGE, instance_id="x")
+    assert (snapshot.name, snapshot._mine, snapshot.queues.running) == ("n", 1, 3)
+    assert snapshot.system_metrics.num_requests_running == 3
+    assert Named.model_fields.keys() - SGLangMetricsSnapshot.model_fields == {"name"}
+    assert Named.model_validate_json(snapshot.model_dump_json()) == snapshot
+    with pytest.raises(ValidationError, match="request_metrics"):
+        Named.model_validate({"instance_id": "x", "endpoint": ""})
+
+
+def test_the_class_has_none_of_the_fields_as_attributes() -> None:
+    assert not any(hasattr(SGLangMetricsSnapshot, name) for name in SGLangMetricsSnapshot.model_fields)
 
 
 def test_threads_that_read_at_once_see_the_same() -> None:

@@ -18,6 +18,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <stdatomic.h>
+
 #include "sgc.h"
 #include "sgc_scrape.h"
 
@@ -66,6 +68,7 @@ typedef struct core_state {
     PyObject *errors[CORE_N_ERRORS]; /* the exception of each sgc_fail_kind */
     PyObject *model_slots[4];        /* names of what an object of a pydantic model keeps, see model.c */
     PyObject *no_args;               /* () */
+    _Atomic(void *) calendar;        /* datetime's functions; NULL until the first moment */
     PyObject *words[CORE_N_WORDS];   /* str that pages share, see labels.c; NULL where there is none */
 #ifdef Py_GIL_DISABLED
     PyMutex words_lock; /* never held while Python's code runs */
@@ -154,6 +157,9 @@ PyObject *core_kept(PyObject *object, PyObject **attribute);
  * which is another one where another thread was quicker. */
 PyObject *core_keep(PyObject *object, PyObject **attribute, PyObject *made);
 
+/* __deepcopy__ of what does not change. */
+PyObject *core_itself(PyObject *object, PyObject *memo);
+
 /* __reduce__ of what cannot leave the process, as an entry of its methods: {CORE_NO_PICKLE}. */
 PyObject *core_no_pickle(PyObject *object, PyObject *unused);
 #define CORE_NO_PICKLE "__reduce__", core_no_pickle, METH_NOARGS, PyDoc_STR("Raises TypeError.")
@@ -211,6 +217,10 @@ PyObject *core_fallen(PyObject *module, PyObject *const *args, Py_ssize_t n_args
 int core_model_init(core_state *state);
 PyObject *core_build(PyObject *module, PyObject *const *args, Py_ssize_t n_args);
 PyObject *core_build_groups(PyObject *module, PyObject *const *args, Py_ssize_t n_args);
+PyObject *core_add_fields(PyObject *module, PyObject *const *args, Py_ssize_t n_args);
+
+/* moment.c */
+PyObject *core_moment(PyObject *module, PyObject *seconds);
 
 /* Lower bound of a bucket; -Inf for one without. */
 double core_bucket_start(const sgc_hist *hist, size_t bucket);

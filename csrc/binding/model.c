@@ -2,8 +2,9 @@
  * model.c - objects of pydantic models, made of values that are what their fields
  * want, so that there is nothing to validate:
  *
- *     def build(model, defaults, values, extra=None, private=None, /) -> model
+ *     def build(mould, values, private, /) -> model
  *     def build_groups(groups, fold, /) -> dict[str, Any]
+ *     def add_fields(object, values, /) -> None
  *
  * What pydantic's own model_construct does takes more than to read a page.
  */
@@ -59,25 +60,36 @@ static PyObject *build(core_state *state, PyObject *model, PyObject *const *slot
     return object;
 }
 
-static PyObject *both(PyObject *defaults, PyObject *values)
+/* A copy of the dict in which each of the names has its value. */
+static PyObject *filled(PyObject *fields, PyObject *names, PyObject *values)
 {
-    PyObject *dict = PyDict_Copy(defaults);
-    if (dict && PyDict_Update(dict, values) < 0)
-        Py_CLEAR(dict);
+    PyObject *dict = PyDict_Copy(fields);
+    for (Py_ssize_t i = 0; dict && i < PyTuple_GET_SIZE(names); i++)
+        if (PyDict_SetItem(dict, PyTuple_GET_ITEM(names, i), PyTuple_GET_ITEM(values, i)) < 0)
+            Py_CLEAR(dict);
     return dict;
+}
+
+static bool is_mould(PyObject *mould)
+{
+    return PyTuple_CheckExact(mould) && PyTuple_GET_SIZE(mould) == 4 &&
+           PyDict_CheckExact(PyTuple_GET_ITEM(mould, 1)) && PyTuple_CheckExact(PyTuple_GET_ITEM(mould, 2));
 }
 
 PyObject *core_build(PyObject *module, PyObject *const *args, Py_ssize_t n_args)
 {
     core_state *state = PyModule_GetState(module);
-    if (n_args < 3 || n_args > 5 || !PyDict_CheckExact(args[1]) || !PyDict_CheckExact(args[2])) {
+    if (n_args != 3 || !is_mould(args[0]) || !PyTuple_CheckExact(args[1]) ||
+        PyTuple_GET_SIZE(args[1]) != PyTuple_GET_SIZE(PyTuple_GET_ITEM(args[0], 2))) {
         PyErr_SetString(PyExc_TypeError,
-                        "build() takes a model and two dicts, and what it has of extra and private");
+                        "build() takes a mould of model, fields, names and extra, a value for each name, "
+                        "and what is private");
         return NULL;
     }
-    PyObject *extra = n_args > 3 ? args[3] : Py_None, *private = n_args > 4 ? args[4] : Py_None;
-    PyObject *dict = both(args[1], args[2]), *set = PySet_New(args[2]);
-    PyObject *object = build(state, args[0], (PyObject *[]){dict, set, extra, private});
+    PyObject *names = PyTuple_GET_ITEM(args[0], 2);
+    PyObject *dict = filled(PyTuple_GET_ITEM(args[0], 1), names, args[1]), *set = PySet_New(names);
+    PyObject *object = build(state, PyTuple_GET_ITEM(args[0], 0),
+                             (PyObject *[]){dict, set, PyTuple_GET_ITEM(args[0], 3), args[2]});
     Py_XDECREF(dict);
     Py_XDECREF(set);
     return object;
@@ -156,4 +168,36 @@ PyObject *core_build_groups(PyObject *module, PyObject *const *args, Py_ssize_t 
         Py_CLEAR(made);
     Py_XDECREF(absent);
     return made;
+}
+
+/* ------------------------------------------------------------ fields made late */
+
+static int add_locked(PyObject *dict, PyObject *set, PyObject *values)
+{
+    PyObject *name, *value;
+    Py_ssize_t place = 0;
+    int done = 0;
+    while (done == 0 && PyDict_Next(values, &place, &name, &value))
+        done = PyDict_SetDefault(dict, name, value) ? PySet_Add(set, name) : -1;
+    return done;
+}
+
+PyObject *core_add_fields(PyObject *module, PyObject *const *args, Py_ssize_t n_args)
+{
+    core_state *state = PyModule_GetState(module);
+    if (n_args != 2 || !PyDict_CheckExact(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "add_fields() takes an object of a model and a dict");
+        return NULL;
+    }
+    PyObject *dict = PyObject_GenericGetDict(args[0], NULL);
+    PyObject *set = dict ? PyObject_GenericGetAttr(args[0], state->model_slots[1]) : NULL;
+    int done = -1;
+    if (set) {
+        Py_BEGIN_CRITICAL_SECTION(args[1]);
+        done = add_locked(dict, set, args[1]);
+        Py_END_CRITICAL_SECTION();
+    }
+    Py_XDECREF(dict);
+    Py_XDECREF(set);
+    return done < 0 ? NULL : Py_NewRef(Py_None);
 }

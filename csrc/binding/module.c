@@ -48,6 +48,12 @@ PyObject *core_no_pickle(PyObject *object, PyObject *unused)
                         Py_TYPE(object)->tp_name);
 }
 
+PyObject *core_itself(PyObject *object, PyObject *memo)
+{
+    (void)memo;
+    return Py_NewRef(object);
+}
+
 PyMethodDef core_view_methods[] = {
     {CORE_NO_PICKLE},
     {NULL, NULL, 0, NULL},
@@ -123,13 +129,13 @@ PyDoc_STRVAR(fallen_doc,
              "Those of the names (tuple[str, ...]) of which the later fold has less than the earlier one: a\n"
              "smaller number, count or sum, other bounds, an entry that is gone, no series any more.");
 
-PyDoc_STRVAR(build_doc, "build($module, model, defaults, values, extra=None, private=None, /)\n--\n\n"
-                        "An object of a pydantic model, of values that are what its fields want.\n\n"
-                        "model: its class.\n"
-                        "defaults: dict of fields that are not set.\n"
-                        "values: dict of those that are.\n"
-                        "extra: what the class keeps of others, None or a dict.\n"
-                        "private: dict of its private attributes; None where it has none.");
+PyDoc_STRVAR(build_doc,
+             "build($module, mould, values, private, /)\n--\n\n"
+             "An object of a pydantic model, of values that are what its fields want.\n\n"
+             "mould: what it has in common with others: its class, a dict of its fields, a tuple of\n"
+             "    the names of those that are set, and what the class keeps of others, None or a dict.\n"
+             "values: tuple of the values of the fields that are set.\n"
+             "private: dict of its private attributes; None where it has none.");
 
 PyDoc_STRVAR(build_groups_doc,
              "build_groups($module, groups, fold, /)\n--\n\n"
@@ -138,11 +144,23 @@ PyDoc_STRVAR(build_groups_doc,
              "groups: tuple of (name, model, defaults, fields): a dict of all fields, and those of\n"
              "    them to be set, as for pick().");
 
+PyDoc_STRVAR(add_fields_doc,
+             "add_fields($module, object, values, /)\n--\n\n"
+             "Gives an object of a pydantic model the fields of a dict that it has not yet; all of\n"
+             "them then count as set.");
+
+PyDoc_STRVAR(moment_doc,
+             "moment($module, seconds, /)\n--\n\n"
+             "The datetime, in UTC, of so many seconds since 1970, to the nearest microsecond.\n\n"
+             "Raises ValueError for what is in no calendar: years 1 to 9999.");
+
 static PyMethodDef module_methods[] = {
     {"build", (PyCFunction)(void (*)(void))core_build, METH_FASTCALL, build_doc},
     {"build_groups", (PyCFunction)(void (*)(void))core_build_groups, METH_FASTCALL, build_groups_doc},
     {"fallen", (PyCFunction)(void (*)(void))core_fallen, METH_FASTCALL, fallen_doc},
+    {"add_fields", (PyCFunction)(void (*)(void))core_add_fields, METH_FASTCALL, add_fields_doc},
     {"pick", (PyCFunction)(void (*)(void))core_pick, METH_FASTCALL, pick_doc},
+    {"moment", core_moment, METH_O, moment_doc},
     {"process", process, METH_NOARGS, process_doc},
     {"parse", (PyCFunction)(void (*)(void))core_parse, METH_VARARGS | METH_KEYWORDS, parse_doc},
     {NULL, NULL, 0, NULL},

@@ -8,6 +8,7 @@
  *
  *     class Fold(Mapping[str, float | Histogram | dict | None])
  *         n_samples: int
+ *         found_nothing: bool
  *         def n_series(name, /) -> int
  *         def reason(name, /) -> str | None
  *         def labels(name, /) -> tuple[str, ...]
@@ -485,6 +486,17 @@ static PyObject *fold_bounds_differ(PyObject *object, PyObject *name)
     return slot ? PyBool_FromLong(slot->bounds_differ) : NULL;
 }
 
+static PyObject *fold_found_nothing(PyObject *object, void *unused)
+{
+    const sgc_fold *fold = ((FoldObject *)object)->fold;
+    bool nothing = sgc_fold_n_samples(fold) > 0;
+
+    (void)unused;
+    for (size_t i = 0; nothing && i < sgc_fold_n_slots(fold); i++)
+        nothing = sgc_fold_slot(fold, i)->n_series == 0;
+    return PyBool_FromLong(nothing);
+}
+
 /* The names of flawed slots, of which there mostly is none. */
 static PyObject *fold_flaws(PyObject *object, void *unused)
 {
@@ -527,6 +539,8 @@ static PyMethodDef fold_methods[] = {
 
 static PyGetSetDef fold_getset[] = {
     {"n_samples", fold_n_samples, NULL, PyDoc_STR("int: samples on the whole page."), NULL},
+    {"found_nothing", fold_found_nothing, NULL,
+     PyDoc_STR("bool: the page has samples, and none of them is of any slot."), NULL},
     {"flaws", fold_flaws, NULL,
      PyDoc_STR("tuple[str, ...]: slots that have a reason() or whose bounds_differ()."), NULL},
     {NULL, NULL, NULL, NULL, NULL},

@@ -3,7 +3,7 @@
  *
  *     class Body:     the bytes of the page, by the buffer protocol
  *     class Result:   id, endpoint, error, fold, body, page, format, status, framing,
- *                     started, elapsed, timings, wire_bytes, reused, retried
+ *                     started, at, elapsed, timings, wire_bytes, reused, retried
  *
  * A body stays in the memory it was received into, however many pages and
  * views are made of it.
@@ -252,6 +252,12 @@ static PyObject *result_started(PyObject *object, void *unused)
     return PyFloat_FromDouble(result_of(object)->started);
 }
 
+static PyObject *result_at(PyObject *object, void *unused)
+{
+    (void)unused;
+    return PyFloat_FromDouble(result_of(object)->at);
+}
+
 static PyObject *result_elapsed(PyObject *object, void *unused)
 {
     (void)unused;
@@ -285,6 +291,13 @@ static PyObject *result_retried(PyObject *object, void *unused)
     return PyBool_FromLong(result_of(object)->retried);
 }
 
+static PyMethodDef result_methods[] = {
+    {"__deepcopy__", core_itself, METH_O,
+     PyDoc_STR("__deepcopy__($self, memo, /)\n--\n\nThe result itself.")},
+    {CORE_NO_PICKLE},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyGetSetDef result_getset[] = {
     {"id", result_id, NULL, PyDoc_STR("int: what submit() gave."), NULL},
     {"endpoint", result_endpoint, NULL, PyDoc_STR("Endpoint: whom it asked."), NULL},
@@ -303,6 +316,7 @@ static PyGetSetDef result_getset[] = {
      PyDoc_STR("str: how the end of the body was told: 'length', 'chunked', 'close'; '' where none came."),
      NULL},
     {"started", result_started, NULL, PyDoc_STR("float: seconds since 1970 at submission."), NULL},
+    {"at", result_at, NULL, PyDoc_STR("float: the same moment by time.monotonic()."), NULL},
     {"elapsed", result_elapsed, NULL, PyDoc_STR("float: seconds from submission to the end."), NULL},
     {"timings", result_timings, NULL,
      PyDoc_STR(
@@ -322,7 +336,7 @@ static PyType_Slot result_slots[] = {
     {Py_tp_traverse, result_traverse},
     {Py_tp_clear, result_clear},
     {Py_tp_repr, result_repr},
-    {Py_tp_methods, core_view_methods},
+    {Py_tp_methods, result_methods},
     {Py_tp_getset, result_getset},
     {0, NULL},
 };

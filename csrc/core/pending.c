@@ -20,9 +20,14 @@ static int64_t clock_of(clockid_t id)
     return (int64_t)now.tv_sec * SGC__SECOND + now.tv_nsec;
 }
 
+/* As Python's time.monotonic() has it. */
 int64_t sgc__now(void)
 {
+#ifdef __APPLE__
+    return clock_of(CLOCK_UPTIME_RAW);
+#else
     return clock_of(CLOCK_MONOTONIC);
+#endif
 }
 
 sgc__transfer *sgc__transfer_new(sgc_endpoint *endpoint, sgc_plan *plan)
@@ -43,6 +48,7 @@ sgc__transfer *sgc__transfer_new(sgc_endpoint *endpoint, sgc_plan *plan)
     transfer->place = SIZE_MAX;
     transfer->submitted = sgc__now();
     transfer->deadline = transfer->submitted + (int64_t)(endpoint->timeout * SGC__SECOND);
+    transfer->result->at = (double)transfer->submitted / SGC__SECOND;
     transfer->result->started = (double)clock_of(CLOCK_REALTIME) / SGC__SECOND;
     return transfer;
 }

@@ -180,6 +180,7 @@ typedef struct sgc_result {
     uint64_t id;         /* what submit gave */
     sgc_failure failure; /* reason NONE: a good scrape */
     double started;      /* seconds since 1970 at submission */
+    double at;           /* the same moment in seconds by the clock that nobody sets */
     sgc_timings timings;
     int status;          /* HTTP status, 0 before one came */
     sgc_framing framing; /* how the end of the body was told */
