@@ -172,6 +172,13 @@ def create_router(settings: RouterSettings | None = None) -> APIRouter:
         lifespan=service.lifespan,
         route_class=PlainRoute,
     )
+    _add_collections(router, service)
+    _add_fleet(router, service)
+    return router
+
+
+def _add_collections(router: APIRouter, service: _Service) -> None:
+    """What is scraped for the one who asks."""
 
     @router.post(
         "/collect/sglang",
@@ -219,6 +226,10 @@ def create_router(settings: RouterSettings | None = None) -> APIRouter:
             raise HTTPException(403, outcome.text)
         raise HTTPException(500, f"Failed to collect SGLang metrics: {outcome.text}")
 
+
+def _add_fleet(router: APIRouter, service: _Service) -> None:
+    """What is told of the registered instances, and of the service itself."""
+
     @router.get("/fleet", response_model=FleetState, responses=described(503, 508))
     async def get_fleet(request: Request) -> Response:
         """Get the state of all registered instances, and their aggregate."""
@@ -242,8 +253,6 @@ def create_router(settings: RouterSettings | None = None) -> APIRouter:
         """Get what this service measures of its scrapes, as a metrics page."""
         _refuse_own_hop(request)
         return Response(await service.own_page(), headers={"Content-Type": CONTENT_TYPE})
-
-    return router
 
 
 _EVENTS: dict[int | str, dict[str, Any]] = {

@@ -342,8 +342,9 @@ class _Ticket:
 class _Engine:
     """What a driver has in one process: the scraper, its thread, and who waits for which result.
 
-    ``_lock`` is held to submit, to take waiters out and to close, and never while waiting. ``stop`` does
-    without it, since the garbage collector may call it in any thread at any moment.
+    ``_lock`` is held to submit, to look for waiters and to close, and never while waiting. ``stop`` does
+    without it, since the garbage collector may call it in any thread at any moment; and a waiter that has its
+    result is taken out without it, by the one thread that does so.
     """
 
     def __init__(
@@ -462,9 +463,8 @@ class _Engine:
                         batches.setdefault(waiter[1], []).append((waiter[0], result))
             for deliver, batch in batches.items():
                 deliver(batch)
-            with self._lock:
-                for result in results:
-                    self._waiting.pop(result.id, None)
+            for result in results:
+                self._waiting.pop(result.id, None)
         except MemoryError:
             return False
         return True
