@@ -124,7 +124,7 @@ class BatchResponse(BaseModel):
 
 
 class JsonBytes(Response):
-    """An answer that is JSON already; Starlette's own looks at each of its headers."""
+    """An answer that is JSON already, and has no headers but those; Starlette's own looks at each."""
 
     media_type = "application/json"
 
